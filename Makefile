@@ -1,0 +1,46 @@
+# The commands of the course. They work from any folder (make -C path/to/this/folder course), and offline once set up.
+# Variables: PYTHON (interpreter to build .venv with), PROFILE (quick, default or gpu), TORCH_INDEX_URL (see README).
+
+.DEFAULT_GOAL := help
+.PHONY: help setup course lab test lint bench doctor lock clean
+.SUFFIXES:
+
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+PROFILE ?= quick
+IN := .venv/bin/python -m
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{printf "%-14s %s\n", $$1, $$2}'
+
+setup: ## make .venv and install the course into it (the commands below do this by themselves)
+	@starter=$$(command -v python3 || command -v python3.13 || command -v python3.12 || command -v python3.11 \
+	    || command -v "$(PYTHON)") \
+	    || { echo "set-up failed: no Python was found. Install Python 3.11, 3.12 or 3.13 (python.org)." >&2; exit 1; }; \
+	"$$starter" .ci/setup.py
+
+course: setup ## run every notebook (profile quick) and compare its numbers with the recorded ones
+	@.venv/bin/anytext course run --profile $(PROFILE) --check
+
+lab: setup ## open the course in JupyterLab
+	@$(IN) jupyterlab --ServerApp.root_dir="$(CURDIR)" $(AS_ROOT) $(LAB_ARGS) notebooks/00_start_here.ipynb
+
+test: setup ## lint, then run every test, the notebooks included
+	@$(IN) ruff check --quiet .
+	@$(IN) pytest $(PYTEST_ARGS)
+
+lint: setup ## check the style of the code and the notebooks
+	@$(IN) ruff check .
+
+bench: setup ## time the OCR losses against a reference that works as upstream does
+	@$(IN) pytest tests/benchmarks --benchmark-only $(PYTEST_ARGS)
+
+doctor: setup ## say what this machine offers: versions, device, memory, weights, fonts
+	@.venv/bin/anytext doctor
+
+lock: setup ## write requirements.lock anew from pyproject.toml (UPGRADE=--upgrade also takes newer versions)
+	@.venv/bin/python .ci/lock.py $(UPGRADE)
+
+clean: ## remove .venv, caches and executed notebooks
+	rm -rf .venv .venv.previous .setup.log .pytest_cache .ruff_cache .hypothesis .benchmarks build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

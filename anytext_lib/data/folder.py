@@ -1,0 +1,32 @@
+"""Where the sample data lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ENVIRONMENT = "ANYTEXT_DATA"
+
+
+class DataNotFoundError(FileNotFoundError):
+    """The sample data are not where they were looked for; the message says where, and what to do."""
+
+
+def data_folder(folder: str | os.PathLike | None = None) -> Path:
+    """The folder ``data_samples``: ``folder``, or the environment variable ANYTEXT_DATA, or the repository's own.
+
+    Raises:
+        DataNotFoundError: there is no such folder.
+    """
+    if folder is not None:
+        path, origin = Path(folder), "the folder given"
+    elif os.environ.get(ENVIRONMENT):
+        path, origin = Path(os.environ[ENVIRONMENT]), f"the environment variable {ENVIRONMENT}"
+    else:
+        path, origin = Path(__file__).resolve().parents[2] / "data_samples", "the place of the package"
+    if not path.is_dir():
+        raise DataNotFoundError(
+            f"no sample data in {path} (from {origin}). Install the package from a clone with `pip install -e .`, "
+            f"or set {ENVIRONMENT} to the folder data_samples of a clone"
+        )
+    return path

@@ -1,0 +1,154 @@
+"""Drawing one line of text: its ink as a supersampled mask, and the mask put anywhere by a homography.
+
+Coordinates are those of OpenCV: the centre of the first pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from anytext_lib.data.fonts import check_coverage, font_face, pil_font
+
+SUPERSAMPLE = 3
+
+
+@dataclass(frozen=True)
+class Ink:
+    """The ink of a line of text, drawn ``scale`` times larger than it will appear.
+
+    Attributes:
+        fill: (h, w) float32 in [0, 1], coverage of the letters.
+        outline: (h, w), coverage of the letters with an outline around them; equal to ``fill`` without one.
+        box: (left, top, right, bottom) of the letters' ink in pixels of ``fill``, edges (not centres).
+        origin: (x, y) of the start of the baseline in pixels of ``fill``.
+        scale: size of ``fill`` over the size on the picture.
+    """
+
+    fill: np.ndarray
+    outline: np.ndarray
+    box: tuple[float, float, float, float]
+    origin: tuple[float, float]
+    scale: int
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the ink on the picture, in pixels."""
+        left, top, right, bottom = self.box
+        return (right - left) / self.scale, (bottom - top) / self.scale
+
+
+@functools.lru_cache(maxsize=64)
+def letter_height(font: str) -> float:
+    """Height of a capital H (Chinese fonts: of 国) in ems: sizes are given by it, so that fonts look equally large."""
+    sample = "国" if "Chinese" in font_face(font).languages else "H"
+    _, top, _, bottom = pil_font(font, 200).getbbox(sample, anchor="ls")
+    return (bottom - top) / 200
+
+
+@functools.lru_cache(maxsize=64)
+def line_extent(font: str) -> tuple[float, float]:
+    """How far letters reach above and below the baseline, in ems, taken over tall and deep ones."""
+    sample = "国图" if "Chinese" in font_face(font).languages else "HÅÉÇlbgjpy("
+    _, top, _, bottom = pil_font(font, 200).getbbox(sample, anchor="ls")
+    return -top / 200, bottom / 200
+
+
+def draw_ink(text: str, font: str, height: float, outline: float = 0.0, spacing: float = 0.0,
+             scale: int = SUPERSAMPLE) -> Ink:
+    """Draw ``text`` as a mask.
+
+    Args:
+        font: name of a font of the course.
+        height: height of a capital (Chinese: of a character) in pixels of the picture.
+        outline: width of the outline in pixels of the picture.
+        spacing: extra space between characters, in parts of ``height``.
+
+    Raises:
+        MissingGlyphError: the font lacks a character.
+        ValueError: the text has no ink, or the height is not a positive number.
+    """
+    from PIL import Image, ImageDraw
+
+    check_coverage(text, font)
+    if not (np.isfinite(height) and height > 0):
+        raise ValueError(f"the height of the letters is a positive number of pixels, got {height}")
+    face = pil_font(font, height * scale / letter_height(font))
+    width = max(0.0, float(outline)) * scale
+    pieces = _pieces(text, face, spacing * height * scale)
+    boxes = [face.getbbox(piece, anchor="ls") for _, piece in pieces]
+    extent = [(x + b[0], b[1], x + b[2], b[3]) for (x, _), b in zip(pieces, boxes, strict=True) if b[2] > b[0]]
+    if not extent:
+        raise ValueError(f"the text {text!r} has no ink to draw: give at least one visible character")
+    pad = int(np.ceil(width)) + 2 * scale
+    left, top = min(e[0] for e in extent) - pad, min(e[1] for e in extent) - pad
+    canvas = (int(np.ceil(max(e[2] for e in extent) + pad - left)), int(np.ceil(max(e[3] for e in extent) + pad - top)))
+
+    def mask(stroke: float) -> np.ndarray:
+        image = Image.new("L", canvas)
+        pen = ImageDraw.Draw(image)
+        for x, piece in pieces:
+            pen.text((x - left, -top), piece, fill=255, font=face, anchor="ls", stroke_width=stroke)
+        return np.asarray(image, np.float32) / 255
+
+    fill = mask(0)
+    rows, columns = np.flatnonzero(fill.max(axis=1) > 0.5), np.flatnonzero(fill.max(axis=0) > 0.5)
+    if not len(rows):
+        raise ValueError(f"the text {text!r} has no ink at a height of {height} pixels: give a larger height")
+    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    return Ink(fill, mask(width) if width else fill, tuple(map(float, box)), (-float(left), -float(top)), scale)
+
+
+def _pieces(text: str, face, gap: float) -> list[tuple[float, str]]:
+    """The whole text at 0, or its characters with their own starts if there is extra space between them."""
+    if not gap:
+        return [(0.0, text)]
+    pieces, x = [], 0.0
+    for character in text:
+        pieces.append((x, character))
+        x += face.getlength(character) + gap
+    return pieces
+
+
+def box_corners(box: tuple[float, float, float, float], margin: float = 0.0) -> np.ndarray:
+    """Corners (4, 2) tl, tr, br, bl of a box, grown by ``margin`` on each side."""
+    left, top, right, bottom = box
+    grown = (left - margin, top - margin, right + margin, bottom + margin)
+    return np.array([[grown[0], grown[1]], [grown[2], grown[1]], [grown[2], grown[3]], [grown[0], grown[3]]])
+
+
+def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Apply a homography (3, 3) to points (N, 2)."""
+    moved = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ matrix.T
+    return moved[:, :2] / moved[:, 2:]
+
+
+def place_mask(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], scale: int = SUPERSAMPLE) -> np.ndarray:
+    """Put a supersampled mask on a picture, anti-aliased.
+
+    Args:
+        mask: (h, w) float32 in [0, 1].
+        matrix: (3, 3), from edge coordinates of the mask (first pixel spans 0..1) to edge coordinates of the picture.
+        size: (H, W) of the picture.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    import cv2
+
+    corners = transform(box_corners((0, 0, mask.shape[1], mask.shape[0])), matrix)
+    low = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, (size[1], size[0]))
+    result = np.zeros(size, np.float32)
+    if (high <= low).any():
+        return result
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])  # from pixel centres to edges
+    zoom = np.array([[scale, 0, -scale * low[0]], [0, scale, -scale * low[1]], [0, 0, 1.0]])
+    full = np.linalg.inv(half) @ zoom @ matrix @ half
+    wide = tuple(int(v) for v in (high - low) * scale)
+    warped = cv2.warpPerspective(mask, full, wide, flags=cv2.INTER_LINEAR)
+    result[low[1] : high[1], low[0] : high[0]] = cv2.resize(warped, tuple(int(v) for v in high - low),
+                                                            interpolation=cv2.INTER_AREA)
+    return result

@@ -1,0 +1,49 @@
+"""Where the tensors live: one choice for the library, the notebooks and the command line."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+VARIABLE = "ANYTEXT_DEVICE"
+"""Environment variable that overrides the automatic choice."""
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device to compute on: `name`, else the variable ANYTEXT_DEVICE, else "cuda" if there is one, else "cpu".
+
+    Raises RuntimeError when the device asked for is unknown or not available on this machine.
+    """
+    import torch
+
+    source = "the argument of pick_device" if name else f"the environment variable {VARIABLE}"
+    wanted = name or os.environ.get(VARIABLE) or "auto"
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise RuntimeError(f"Unknown device {wanted!r} (from {source}). Use cpu, cuda, cuda:0, mps or auto.") from error
+    reason = _why_unavailable(device)
+    if reason:
+        raise RuntimeError(f"Device {wanted!r} (from {source}) is not available: {reason} Use cpu, or auto to choose.")
+    return device
+
+
+def _why_unavailable(device: torch.device) -> str | None:
+    """A sentence that says why `device` cannot be used here, or None when it can."""
+    import torch
+
+    if device.type == "cpu":
+        return None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            return f"this PyTorch ({torch.__version__}) sees no CUDA GPU."
+        count = torch.cuda.device_count()
+        return f"there are {count} GPUs, numbered from 0." if (device.index or 0) >= count else None
+    if device.type == "mps":
+        return None if torch.backends.mps.is_available() else f"this PyTorch ({torch.__version__}) has no MPS device."
+    return "the course runs on cpu, cuda and mps."

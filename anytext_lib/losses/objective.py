@@ -22,7 +22,7 @@ from anytext_lib.losses.ocr import ocr_loss
 from anytext_lib.losses.prediction import PREDICTION_TYPES, add_noise, predict_x0, prediction_target
 from anytext_lib.losses.terms import LineValues, ObjectiveTerms, SampleValues
 from anytext_lib.losses.weights import Weighting, abar, language_weights, step_weights, uniform
-from anytext_lib.ocr.crops import crop_lines, readable_rows
+from anytext_lib.ocr.crops import crop_lines, crop_widths, readable_rows
 
 
 class AnyText2Objective:
@@ -95,7 +95,14 @@ class AnyText2Objective:
     @torch.no_grad()
     def reference_features(self, images: torch.Tensor, lines: TextLines) -> torch.Tensor:
         """Features (L, T, D) of the true lines, to be passed as ``reference``; all lines must be readable."""
-        return self.recognizer(crop_lines(images, lines)).features
+        return self._look(images, lines).features
+
+    def _look(self, images: torch.Tensor, lines: TextLines):
+        """What the recogniser makes of the lines; one that ``skips_padding`` is told how much of each crop is text."""
+        crops = crop_lines(images, lines)
+        if getattr(self.recognizer, "skips_padding", False):
+            return self.recognizer(crops, crop_widths(lines, images.shape[-2:]))
+        return self.recognizer(crops)
 
     def _read(self, model_output, x_t, a, images, lines: TextLines, rows: list[int], reference) -> LineValues:
         """Decode the one-step estimate of the samples that have lines, read their lines, compare with the truth."""
@@ -111,7 +118,7 @@ class AnyText2Objective:
         decoded = self.decode(x0)
         require_shape("decode(x0)", decoded, (len(used), *images.shape[1:]))
         require_finite({"ocr and ctc terms: decoded x0": decoded}, used)
-        seen = self.recognizer(crop_lines(decoded.clamp(-1, 1), inside))
+        seen = self._look(decoded.clamp(-1, 1), inside)
         ocr = ctc = None
         unfit: list[int] = []
         if self.loss_alpha > 0:

@@ -1,0 +1,23 @@
+"""Reading an image of text: the differentiable recogniser, the crops that it reads, a judge and a detector."""
+
+from anytext_lib.data.quads import line_quad
+from anytext_lib.ocr.charset import Charset, Reading
+from anytext_lib.ocr.crops import crop_lines, crop_widths
+from anytext_lib.ocr.detector import Detection, TextDetector
+from anytext_lib.ocr.judge import Judge
+from anytext_lib.ocr.recogniser import PPOCRv3Recognizer, RecognizerOutput
+from anytext_lib.ocr.weights import WeightsError
+
+__all__ = [
+    "Charset",
+    "Detection",
+    "Judge",
+    "PPOCRv3Recognizer",
+    "Reading",
+    "RecognizerOutput",
+    "TextDetector",
+    "WeightsError",
+    "crop_lines",
+    "crop_widths",
+    "line_quad",
+]

@@ -1,0 +1,171 @@
+"""Upright crops of lines of text, differentiable in the images.
+
+Upstream (AnyText2 ``cldm/recognizer.py``: ``adjust_image``, ``crop_image``, ``resize_norm_img``) warps the whole
+image for each line, keeps the corner that holds the line, and resizes it.  Here only the pixels of the lines are
+sampled, all lines of a batch in one ``grid_sample``; the values are the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from anytext_lib.data.lines import TextLines, check_choice, report_bad_lines
+from anytext_lib.data.quads import quad_size
+
+TALL = 1.2  # a crop higher than 1.2 times its width is turned by 90 degrees
+
+
+def crop_lines(images: torch.Tensor, lines: TextLines, height: int = 48, width: int = 320,
+               on_bad_line: str = "raise") -> torch.Tensor:
+    """Cut every line out of its image, upright, ready for a recogniser.
+
+    A similarity transform (least squares over the four corners) puts the box upright; the box is sampled bilinearly
+    (outside the image is black), turned by 90 degrees if it is tall, resized to ``height`` and at most ``width``
+    keeping its aspect ratio, and padded on the right with 0 (mid-grey).
+
+    Args:
+        images: (B, 3, H, W) in [-1, 1], RGB.  Gradients flow to it.
+        lines: L lines; their quads are in pixels of ``images``.
+        height, width: size of the crops in pixels.
+        on_bad_line: what to do with a line whose box has no area or lies outside its image: "raise" a
+            BadLineError, or "skip" it with a BadLineWarning that counts.
+
+    Returns:
+        (L, 3, height, width) in [-1, 1]; fewer than L rows if lines were skipped, none if there is no line.
+    """
+    lines = lines.select(readable_rows(lines, images, on_bad_line))
+    if len(lines) == 0:
+        return images.new_zeros(0, images.shape[1], height, width)
+    pieces = _sample_boxes(images, lines)
+    return torch.stack([_fit(_upright(piece), height, width) for piece in pieces])
+
+
+def readable_rows(lines: TextLines, images: torch.Tensor, on_bad_line: str = "raise") -> list[int]:
+    """Indices of the lines that can be cut out of ``images`` (B, C, H, W); others raise or are reported as skipped."""
+    check_choice(on_bad_line)
+    if images.ndim != 4:
+        raise ValueError(f"images have shape (B, C, H, W), got {tuple(images.shape)}")
+    batch, _, height, width = images.shape
+    reasons = {i: reason for i in range(len(lines)) if (reason := _complaint(lines, i, batch, height, width))}
+    report_bad_lines(list(reasons.values()), len(lines), on_bad_line)
+    return [i for i in range(len(lines)) if i not in reasons]
+
+
+def similarity(quad: torch.Tensor) -> torch.Tensor:
+    """Similarity transform that maps a quad (4, 2) upright onto (0, 0)-(w, h), by least squares over the corners.
+
+    Written with complex numbers: with both corner sets centred, z -> a z, a = sum(conj(z) u) / sum(|z|^2), is the
+    optimal rotation and scale (the same as Umeyama's method).
+
+    Returns:
+        (2, 3) float64 matrix M, upright = M @ (x, y, 1).
+    """
+    quad = quad.double()
+    w, h = quad_size(quad)
+    target = torch.tensor([[0, 0], [w, 0], [w, h], [0, h]], dtype=torch.float64)
+    z, u = torch.view_as_complex(quad.contiguous()), torch.view_as_complex(target)
+    zc, uc = z - z.mean(), u - u.mean()
+    a = (zc.conj() * uc).sum() / (zc.abs() ** 2).sum()
+    b = u.mean() - a * z.mean()
+    return torch.stack([torch.stack([a.real, -a.imag, b.real]), torch.stack([a.imag, a.real, b.imag])])
+
+
+def crop_size(quad: torch.Tensor, image_size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels of the upright box of a quad (4, 2), cut to the image's own size as upstream does."""
+    w, h = quad_size(quad)
+    return min(int(h), image_size[0]), min(int(w), image_size[1])
+
+
+def crop_widths(lines: TextLines, image_size: tuple[int, int], height: int = 48, width: int = 320) -> list[int]:
+    """Columns that each line takes of its crop by ``crop_lines``; the rest is padding.
+
+    ``image_size`` is (H, W) of the images; the lines must be readable.
+    """
+    return [_fitted_width(*_upright_size(crop_size(quad, image_size)), height, width) for quad in lines.quads]
+
+
+def _complaint(lines: TextLines, i: int, batch: int, height: int, width: int) -> str | None:
+    where = f"line {i} ({lines.texts[i]!r})"
+    image, quad = int(lines.image_index[i]), lines.quads[i]
+    if not 0 <= image < batch:
+        return f"{where} stands in image {image}, but the batch has {batch} images"
+    if not torch.isfinite(quad).all():
+        return f"{where} has a corner that is not finite"
+    if min(crop_size(quad, (height, width))) < 1:
+        w, h = quad_size(quad)
+        return f"{where} has a box of {w:.1f} x {h:.1f} pixels, too thin to be read: give it at least 1 x 1"
+    (left, top), (right, bottom) = quad.min(dim=0).values.tolist(), quad.max(dim=0).values.tolist()
+    if right <= 0 or bottom <= 0 or left >= width or top >= height:
+        return (f"{where} lies outside its image of {width} x {height} pixels: "
+                f"x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f}")
+    return None
+
+
+def _sample_boxes(images: torch.Tensor, lines: TextLines) -> list[torch.Tensor]:
+    """Sample every box at its own size: one grid_sample for the batch, on a padded list of points per image."""
+    batch, channels, height, width = images.shape
+    sizes = [crop_size(quad, (height, width)) for quad in lines.quads]
+    grids = [_grid(quad, size, (height, width)) for quad, size in zip(lines.quads, sizes, strict=True)]
+    order: list[list[int]] = [[] for _ in range(batch)]
+    for i, image in enumerate(lines.image_index.tolist()):
+        order[image].append(i)
+    longest = max(sum(len(grids[i]) for i in row) for row in order)
+    points = torch.full((batch, 1, longest, 2), -2.0, dtype=torch.float64)  # -2 lies outside: it reads zero padding
+    place = {}
+    for image, row in enumerate(order):
+        at = 0
+        for i in row:
+            points[image, 0, at : at + len(grids[i])] = grids[i]
+            place[i] = (image, at)
+            at += len(grids[i])
+    # black is -1 but the padding of grid_sample is 0: shift by one, as upstream samples pixels of 0..255
+    images = images if images.dtype == torch.float64 else images.float()  # half precision misses by whole pixels
+    flat = F.grid_sample(images + 1, points.to(images), align_corners=True) - 1
+    return [
+        flat[place[i][0], :, 0, place[i][1] : place[i][1] + h * w].reshape(channels, h, w)
+        for i, (h, w) in enumerate(sizes)
+    ]
+
+
+def _grid(quad: torch.Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:
+    """Sampling points (h * w, 2) in grid_sample's coordinates, with upstream's half-pixel habits.
+
+    Upstream maps pixel x to 2 x / W - 1 but samples with align_corners=True, where -1 and 1 are the centres of the
+    first and last pixel: output pixel u stands for u W/(W-1), and position x reads at x (W-1)/W.
+    """
+    (h, w), (height, width) = size, image_size
+    m = similarity(quad)
+    (a, b), (c, d) = (inverse := torch.linalg.inv(m[:, :2])).tolist()
+    x0, y0 = (-inverse @ m[:, 2]).tolist()
+    u = torch.arange(w, dtype=torch.float64) * (width / max(width - 1, 1))
+    v = torch.arange(h, dtype=torch.float64)[:, None] * (height / max(height - 1, 1))
+    x, y = a * u + b * v + x0, c * u + d * v + y0  # in pixels of the image
+    return torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], dim=-1).flatten(0, 1)
+
+
+def _is_tall(h: int, w: int) -> bool:
+    return h > TALL * w
+
+
+def _upright_size(size: tuple[int, int]) -> tuple[int, int]:
+    return size[::-1] if _is_tall(*size) else size
+
+
+def _upright(piece: torch.Tensor) -> torch.Tensor:
+    """Turn a tall crop (C, h, w) counter-clockwise by 90 degrees."""
+    return piece.transpose(1, 2).flip(1) if _is_tall(*piece.shape[1:]) else piece
+
+
+def _fitted_width(h: int, w: int, height: int, width: int) -> int:
+    """Width of a piece (h, w) resized to ``height``, keeping its aspect ratio, at most ``width``."""
+    return min(width, math.ceil(height * w / h))
+
+
+def _fit(piece: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Resize (C, h, w) to ``height``, at most ``width``, keeping the aspect ratio, and pad on the right with 0."""
+    new_width = _fitted_width(*piece.shape[1:], height, width)
+    resized = F.interpolate(piece[None], size=(height, new_width), mode="bilinear", align_corners=True)[0]
+    return F.pad(resized, (0, width - new_width))

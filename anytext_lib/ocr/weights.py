@@ -1,0 +1,164 @@
+"""The weights of PP-OCRv3's recogniser, read from the ONNX file inside the package rapidocr-onnxruntime.
+
+In that file the weights are ``Constant`` nodes (there are no initializers) and batch norms are separate nodes.
+Visiting the other nodes in file order and collecting the inputs named ``*.w_*`` and ``*.b_*`` gives all layers in
+the order of computation.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+PACKAGE = "rapidocr_onnxruntime"
+RECOGNIZER_FILE = "models/ch_PP-OCRv3_rec_infer.onnx"
+DETECTOR_FILE = "models/ch_PP-OCRv3_det_infer.onnx"
+BATCH_NORM_EPS = 1e-5
+BATCH_NORM = ("scale", "shift", "mean", "variance")  # order of a BatchNormalization node's inputs
+
+Layer = dict[str, torch.Tensor]
+
+
+class WeightsError(RuntimeError):
+    """Weights are missing or are not the ones expected: the message names the file and the remedy."""
+
+
+def package_file(package: str, file: str, install: str) -> Path:
+    """Path of a file inside an installed package, without importing it.
+
+    Raises:
+        WeightsError: the package or the file is missing; ``install`` is the requirement to name as the remedy.
+    """
+    spec = importlib.util.find_spec(package)
+    remedy = f'install it: pip install "{install}"'
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(f"the package {package}, which carries {Path(file).name}, is not installed; {remedy}")
+    path = Path(spec.submodule_search_locations[0]) / file
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing: the installed {package} is another version or damaged; re{remedy}")
+    return path
+
+
+def recognizer_path() -> Path:
+    """The ONNX file of PP-OCRv3's recogniser."""
+    return package_file(PACKAGE, RECOGNIZER_FILE, "rapidocr-onnxruntime==1.2.3")
+
+
+def detector_path() -> Path:
+    """The ONNX file of PP-OCRv3's detector."""
+    return package_file(PACKAGE, DETECTOR_FILE, "rapidocr-onnxruntime==1.2.3")
+
+
+def load_onnx(path: Path | str) -> Any:
+    """Parse an ONNX file (an ``onnx.ModelProto``); WeightsError if there is none or it is damaged."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    path = _existing(path)
+    try:
+        return onnx.load(str(path))
+    except DecodeError as error:
+        raise WeightsError(f"{path} is not a complete ONNX file ({error}): fetch or install it again") from error
+
+
+def read_layers(model: Any) -> list[Layer]:
+    """All weights of the recogniser, layer by layer in the order of computation.
+
+    Args:
+        model: the parsed ONNX file, see ``load_onnx``.
+
+    Returns:
+        One dict a layer: ``weight`` (out, in, ...), and ``bias`` or, where a batch norm follows, ``scale``,
+        ``shift``, ``mean`` and ``variance``.  Linear weights are transposed to PyTorch's (out, in).
+
+    Raises:
+        WeightsError: a weight is left over, used twice, or used in an unknown way.
+    """
+    from onnx import numpy_helper
+
+    stored = {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    stored = {name: tensor for name, tensor in stored.items() if ".w_" in name or ".b_" in name}
+    layers: list[Layer] = []
+    used: list[str] = []
+    for node in model.graph.node:
+        names = [name for name in node.input if name in stored]
+        if names:
+            _assign(layers, node, names, [torch.tensor(numpy_helper.to_array(stored[name])) for name in names])
+        used += names
+    if sorted(used) != sorted(stored):
+        odd = sorted({name for name in [*stored, *used] if used.count(name) != 1})
+        raise WeightsError(f"weights not used exactly once in the ONNX graph: {odd[:5]} ({len(odd)} in all)")
+    return layers
+
+
+def _assign(layers: list[Layer], node: Any, names: list[str], tensors: list[torch.Tensor]) -> None:
+    """Put the weights of one graph node where they belong: a new layer, or the last one."""
+    kind = node.op_type
+    if kind == "BatchNormalization" and len(tensors) == 4 and layers:
+        layers[-1].update(zip(BATCH_NORM, tensors, strict=True))
+    elif kind == "MatMul" and len(tensors) == 1:
+        layers.append({"weight": tensors[0].T.contiguous()})
+    elif kind in ("Conv", "Reshape") and len(tensors) == 1 and ".w_" in names[0]:
+        layers.append({"weight": tensors[0]})
+    elif kind in ("Add", "Reshape") and len(tensors) == 1 and ".b_" in names[0] and layers:
+        layers[-1]["bias"] = tensors[0]
+    else:
+        raise WeightsError(f"the ONNX node {kind} uses {names}, which is no layer of PP-OCRv3's recogniser")
+
+
+def fold(layer: Mapping[str, torch.Tensor]) -> Layer:
+    """Weight and bias of a layer with its batch norm, if any, folded into them.
+
+    ``scale * (W x - mean) / sqrt(variance + eps) + shift`` is ``(g W) x + (shift - g mean)``, with
+    ``g = scale / sqrt(variance + eps)``; computed in float64.
+    """
+    if "scale" not in layer:
+        return dict(layer)
+    weight, scale, shift, mean, variance = (layer[key].double() for key in ("weight", *BATCH_NORM))
+    gain = scale / torch.sqrt(variance + BATCH_NORM_EPS)
+    return {"weight": (weight * gain.view(-1, 1, 1, 1)).float(), "bias": (shift - gain * mean).float()}
+
+
+def load_layers(targets: list[tuple[str, nn.Module]], layers: list[Layer], source: str) -> None:
+    """Copy folded ``layers`` into modules with ``weight`` and ``bias``, one by one, checking every shape.
+
+    Raises:
+        WeightsError: their number or a shape differs: ``source`` holds another network.
+    """
+    if len(targets) != len(layers):
+        raise WeightsError(f"{source} has {len(layers)} layers with weights, PP-OCRv3's recogniser {len(targets)}: "
+                           "it is another network")
+    for (name, module), layer in zip(targets, map(fold, layers), strict=True):
+        wanted = {key: tuple(value.shape) for key, value in module.named_parameters(recurse=False)}
+        found = {key: tuple(value.shape) for key, value in layer.items()}
+        if wanted != found:
+            raise WeightsError(f"{source} does not fit PP-OCRv3's recogniser at {name}: it holds {found}, "
+                               f"expected {wanted}")
+        module.load_state_dict(layer)
+
+
+def open_session(path: Path | str, threads: int = 1) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU with so many threads; WeightsError if the file does not load."""
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    path = _existing(path)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except (failures.Fail, failures.InvalidArgument, failures.InvalidGraph, failures.InvalidProtobuf) as error:
+        raise WeightsError(f"{path} cannot be loaded ({error}): install the package that carries it again") from error
+
+
+def _existing(path: Path | str) -> Path:
+    if not Path(path).is_file():
+        raise WeightsError(f"there is no file {path}")
+    return Path(path)

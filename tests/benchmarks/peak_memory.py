@@ -1,0 +1,34 @@
+"""Peak memory of one way to compute the reading terms, in a process of its own: prints MiB above the start.
+
+Usage: python -m tests.benchmarks.peak_memory upstream|library|cached
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import psutil
+import torch
+
+from tests.benchmarks.batch import benchmark_batch
+from tests.benchmarks.library_way import LibraryWay
+from tests.benchmarks.upstream_way import UpstreamWay
+
+WAYS = {"upstream": UpstreamWay, "library": LibraryWay, "cached": lambda: LibraryWay(cached=True)}
+
+
+def peak_mib(way: str) -> float:
+    """Resident memory at its highest during one evaluation, less what the process held before, in MiB."""
+    torch.set_num_threads(2)
+    batch, compute = benchmark_batch(), WAYS[way]()
+    if way == "cached":
+        compute.read_reference(*batch[1:])
+    before = psutil.Process().memory_info().rss
+    compute(*batch)
+    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes on macOS, KiB elsewhere
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale - before) / 2**20
+
+
+if __name__ == "__main__":
+    print(f"{peak_mib(sys.argv[1]):.0f}")

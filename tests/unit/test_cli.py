@@ -1,0 +1,98 @@
+"""The command line: what it starts, how fast, and how it says no."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import anytext_lib
+from anytext_lib import cli
+from anytext_lib.course import runner
+from anytext_lib.course.paths import CourseError
+
+ROOT = Path(anytext_lib.__file__).resolve().parents[1]
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == f"anytext {anytext_lib.__version__}"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == anytext_lib.__version__ and project["scripts"]["anytext"] == "anytext_lib.cli:main"
+
+
+def test_start_loads_nothing_heavy():
+    check = ("import sys, anytext_lib.cli; anytext_lib.cli.build_parser(); "
+             "print([m for m in ('torch', 'numpy', 'matplotlib', 'papermill', 'nbformat', 'cv2') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_run_hands_all_options_on(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(runner, "run", lambda request: seen.append(request) or 0)
+    status = cli.main([
+        "course", "run", "02", "05_loss_ocr", "--profile", "quick", "-p", "steps=3", "-p", "rate=1e-3", "-p", "name=x",
+        "--parameter", "sizes=[1, 2]", "--jobs", "2", "--check", "--in-place", "--out", str(tmp_path / "out"),
+        "--folder", str(tmp_path), "--device", "cpu", "--budget-factor", "2.5",
+    ])
+    assert status == 0
+    assert seen == [runner.Request(
+        notebooks=["02", "05_loss_ocr"], profile="quick",
+        parameters={"steps": 3, "rate": 1e-3, "name": "x", "sizes": [1, 2]}, jobs=2, check=True, in_place=True,
+        out=tmp_path / "out", folder=tmp_path, device="cpu", budget_factor=2.5,
+    )]
+
+
+def test_defaults_run_everything(monkeypatch):
+    seen = []
+    monkeypatch.setattr(runner, "run", lambda request: seen.append(request) or 1)
+    assert cli.main(["course", "run"]) == 1
+    assert list(seen[0].notebooks) == [] and seen[0] == runner.Request(notebooks=seen[0].notebooks)
+
+
+@pytest.mark.parametrize("pair", ["steps", "=3", "two words=1"])
+def test_malformed_parameters_are_explained(pair):
+    with pytest.raises(CourseError, match="write NAME=VALUE"):
+        cli.parse_parameters([pair])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["course", "run", "--check", "--update-baselines"], "exclude each other"),
+        (["course", "run", "-p", "steps"], "write NAME=VALUE"),
+        (["course", "list", "--folder", "/nowhere"], "does not exist"),
+        (["course", "run", "77"], "There is no notebook '77'"),
+    ],
+)
+def test_wrong_requests_end_with_status_2_and_a_sentence(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("anytext: ") and message in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["course"], ["fly"], ["course", "run", "--jobs", "many"]])
+def test_malformed_command_lines_end_with_status_2(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2 and "error:" in capsys.readouterr().err
+
+
+def test_interruption_has_its_own_status(monkeypatch, capsys):
+    def interrupted(request):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", interrupted)
+    assert cli.main(["course", "run"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_doctor_gives_its_status(monkeypatch):
+    monkeypatch.setattr("anytext_lib.doctor.doctor", lambda: 1)
+    assert cli.main(["doctor"]) == 1

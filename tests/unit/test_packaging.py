@@ -1,0 +1,244 @@
+"""The project's own files agree with each other, and the package imports lightly from anywhere."""
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from anytext_lib.course.profiles import load_profiles
+from anytext_lib.course.provenance import cost_line, load_costs
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DIRECT = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+PINS = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line[0] != "#"]
+MACHINES = [
+    {"python_version": full.rpartition(".")[0], "python_full_version": full, "sys_platform": system, "os_name": "posix",
+     "platform_system": {"linux": "Linux", "darwin": "Darwin"}[system], "platform_machine": machine,
+     "implementation_name": "cpython", "platform_python_implementation": "CPython", "extra": ""}
+    for full in ("3.11.0", "3.11.9", "3.12.4", "3.13.1")
+    for system, machine in (("linux", "x86_64"), ("darwin", "arm64"))
+]
+BROUGHT_BY_TORCH = ("nvidia-", "cuda-", "triton")
+FORBIDDEN = {"torchvision", "torchaudio", "opencv-python-headless"}
+# Packages of the project that no module of anytext_lib imports, and why they are there.
+NOT_IMPORTED = {
+    "jupyterlab": "where the course is read",
+    "ipykernel": "runs the notebooks",
+    "rapidocr": "brings the weights of PP-OCRv4, which are read from its folder",
+    "rapidocr-onnxruntime": "brings the weights of PP-OCRv3, which are read from its folder",
+}
+OUR_OWN = {"anytext_lib", "tests"}
+# Modules imported from packages that a declared one always brings.
+BROUGHT = {"google": "onnx", "cycler": "matplotlib"}
+
+
+def pins_on(machine):
+    """The lock as {name: version} on one machine; a name twice is an error."""
+    found = {}
+    for pin in PINS:
+        if pin.marker is None or pin.marker.evaluate(machine):
+            name = canonicalize_name(pin.name)
+            assert name not in found, f"{name} is pinned twice for {machine['python_full_version']}"
+            found[name] = next(iter(pin.specifier)).version
+    return found
+
+
+# --- dependencies ---
+
+def test_lock_pins_everything_exactly():
+    loose = [str(pin) for pin in PINS if [s.operator for s in pin.specifier] != ["=="] or "*" in str(pin.specifier)]
+    local = [str(pin) for pin in PINS if "+" in str(pin.specifier)]
+    assert not loose and not local
+    assert "torch==2.13.0" in map(str, PINS)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: f"{m['python_full_version']}-{m['sys_platform']}")
+def test_lock_satisfies_pyproject(machine):
+    pins = pins_on(machine)
+    for wanted in DIRECT:
+        version = pins.get(canonicalize_name(wanted.name))
+        assert version, f"{wanted} is not in requirements.lock: run `make lock`"
+        assert wanted.specifier.contains(version), f"requirements.lock has {version} for {wanted}: run `make lock`"
+
+
+def test_lock_is_closed_and_holds_nothing_else():
+    """Follow what the installed packages require: all of it is pinned, and every pin is reached from pyproject."""
+    machine = {"extra": ""}
+    pins, reached = pins_on(machine), set()
+    waiting = [(canonicalize_name(r.name), frozenset(r.extras)) for r in DIRECT]
+    while waiting:
+        name, extras = waiting.pop()
+        if (name, extras) in reached or name.startswith(BROUGHT_BY_TORCH):
+            continue
+        reached.add((name, extras))
+        assert name in pins, f"{name} is required but not pinned: run `make lock`"
+        for text in metadata.requires(name) or []:
+            r = Requirement(text)
+            if r.marker is None or any(r.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+                waiting.append((canonicalize_name(r.name), frozenset(r.extras)))
+    assert set(pins) == {name for name, _ in reached}
+
+
+def test_packages_that_break_others_are_absent():
+    assert not FORBIDDEN & {canonicalize_name(pin.name) for pin in PINS + DIRECT}
+    assert not FORBIDDEN & {canonicalize_name(d.name) for d in metadata.distributions()}
+
+
+def sources(*folders):
+    """The Python text of modules and of the code cells of notebooks, with the file it stands in."""
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
+    for path in sorted(path for folder in folders for path in (ROOT / folder).glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        yield path.relative_to(ROOT), "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+
+
+def imported_by(*folders):
+    """Top-level names that the modules and notebooks in `folders` import, with one file each."""
+    found = {}
+    for path, text in sources(*folders):
+        for node in ast.walk(ast.parse("\n".join(line for line in text.splitlines() if not line.startswith("%")))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
+                [node.module] if isinstance(node, ast.ImportFrom) and not node.level else [])
+            found.update({name.split(".")[0]: path for name in names})
+    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names | OUR_OWN}
+
+
+def distributions_of(module):
+    """The packages that install a module (opencv-python for cv2, say)."""
+    return {canonicalize_name(name) for name in metadata.packages_distributions().get(BROUGHT.get(module, module), [])}
+
+
+def declared(*groups):
+    return {canonicalize_name(Requirement(text).name) for group in groups for text in group}
+
+
+@pytest.mark.parametrize("folders, names", [
+    (("anytext_lib", "notebooks"), declared(PROJECT["dependencies"])),
+    (("tests", "data_samples"), declared(PROJECT["dependencies"], PROJECT["optional-dependencies"]["dev"])),
+], ids=["course", "tests"])
+def test_every_import_is_declared(folders, names):
+    for module, path in imported_by(*folders).items():
+        assert distributions_of(module) & names, f"{path} imports {module}, which pyproject.toml does not list"
+
+
+def test_every_declared_package_is_used():
+    used = set().union(*map(distributions_of, imported_by("anytext_lib", "notebooks"))) | set(NOT_IMPORTED)
+    unused = declared(PROJECT["dependencies"]) - used
+    assert not unused, f"neither anytext_lib nor a notebook uses {sorted(unused)}: remove them from pyproject.toml"
+
+
+def test_environment_file_agrees_with_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, packages = environment["dependencies"]
+    assert environment["name"] == PROJECT["name"] and environment["channels"][0] == "conda-forge"
+    assert SpecifierSet(python.removeprefix("python ")) == SpecifierSet(PROJECT["requires-python"])
+    assert pip == "pip" and packages == {"pip": ["-r requirements.lock", "-e ."]}
+
+
+def test_set_up_accepts_the_versions_of_pyproject():
+    source = (ROOT / ".ci" / "setup.py").read_text()
+    oldest, newest = re.search(r"OLDEST, NEWEST = (\(.*?\)), (\(.*?\))\n", source).groups()
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    for minor in range(8, 20):
+        accepted = ast.literal_eval(oldest) <= (3, minor) <= ast.literal_eval(newest)
+        assert accepted == allowed.contains(f"3.{minor}"), f"Python 3.{minor}"
+
+
+# --- the package ---
+
+def python(code, folder):
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_importing_the_losses_is_light(tmp_path):
+    heavy = ("cv2", "diffusers", "onnx", "onnxruntime", "rapidocr", "rapidocr_onnxruntime", "matplotlib", "ipywidgets")
+    done = python(f"import sys, anytext_lib.losses; print([m for m in {heavy} if m in sys.modules])", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]", "import anytext_lib.losses must bring torch and numpy only"
+
+
+def test_package_works_from_another_folder(tmp_path):
+    done = python("import anytext_lib; from anytext_lib.cli import main; print(anytext_lib.__version__);"
+                  "raise SystemExit(main(['course', 'list']))", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == PROJECT["version"] == metadata.version(PROJECT["name"])
+
+
+def test_data_files_of_the_package_are_installed_with_it():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    data = [p for p in (ROOT / "anytext_lib").rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc"}]
+    assert not [str(p) for p in data if not any(p.match(pattern) for pattern in patterns)]
+
+
+def test_every_folder_of_tests_is_run_by_make():
+    pytest_options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    folders = {f"tests/{path.parent.name}" for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert folders - {"tests/benchmarks"} <= set(pytest_options["testpaths"])
+
+
+# --- README and commands ---
+
+def make_targets():
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def code_blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_readme_begins_with_the_two_commands():
+    commands = [line.split("#")[0].split() for line in code_blocks("bash")[0].splitlines()]
+    assert commands == [["make", "course"], ["make", "test"]]
+    used = set(re.findall(r"`(?:[A-Z_]+=\S+ )?make ([a-z]+)", README)) | {"course", "test"}
+    assert used <= make_targets()
+
+
+def test_continuous_integration_runs_the_readme_test_command():
+    assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+    assert links and not [link for link in links if not (ROOT / link).exists()]
+
+
+def expected_table():
+    """The README's table of notebooks as the files, the questions and the recorded costs give it."""
+    folder = ROOT / "notebooks"
+    questions, costs = load_profiles(folder).questions, load_costs(folder)
+    rows = []
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        number, name = path.stem.split("_", 1)
+        line = cost_line(costs.get(number, {}))
+        cpu = re.search(r"([\d.]+ (?:s|min)) on \d+ CPU.*peak memory ([\d.]+ GiB)", line)
+        gpu = re.search(r"([\d.]+ (?:s|min)) on a GPU", line)
+        rows.append(f"| {number} | [{name}](notebooks/{path.name}) | {questions[number]} "
+                    f"| {', '.join(cpu.groups()) if cpu else '–'} | {gpu[1] if gpu else '–'} |")
+    return rows
+
+
+def test_table_of_notebooks_is_up_to_date():
+    rows = re.findall(r"^\| \d\d \|.*$", README, flags=re.MULTILINE)
+    expected = expected_table()
+    assert rows == expected, "the README's table should be:\n" + "\n".join(expected)
+
+
+def test_example_of_the_readme_runs(capsys):
+    (example,) = code_blocks("python")
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    terms = names["terms"]
+    assert names["output"].grad.abs().sum() > 0 and terms.ocr > 0 and terms.ctc > 0
+    assert "train/loss" in capsys.readouterr().out

@@ -1,0 +1,86 @@
+"""Recorded numbers: what is accepted, what is shown, what is stored."""
+
+from __future__ import annotations
+
+import math
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from anytext_lib.course import record
+from anytext_lib.course.record import MIME, Record, records_of
+
+
+@pytest.fixture(autouse=True)
+def shell():
+    """A shell, so that displayed data can be captured."""
+    return InteractiveShell.instance()
+
+
+def recorded(*arguments):
+    """The data that one call of record displays."""
+    with capture_output() as captured:
+        record(*arguments)
+    (output,) = captured.outputs
+    return output.data
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (3, 3), (2.5, 2.5), (np.float32(0.5), 0.5), (np.int64(7), 7), (torch.tensor(1.5), 1.5),
+        (torch.tensor([4]), 4), (np.array(0.25), 0.25), (torch.tensor(2.0, requires_grad=True), 2.0),
+    ],
+)
+def test_numbers_of_all_kinds_are_stored_as_plain_ones(value, stored):
+    data = recorded("x", value)
+    assert data[MIME] == {"name": "x", "value": stored, "unit": None}
+    assert type(data[MIME]["value"]) is type(stored)
+
+
+def test_text_is_readable():
+    assert recorded("ocr.loss", 0.123456789)["text/plain"] == "ocr.loss = 0.123457"
+    assert recorded("time", 12, "ms")["text/plain"] == "time = 12 ms"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (math.nan, ValueError, "nan cannot be held to a baseline"),
+        (torch.tensor(math.inf), ValueError, "inf cannot be held"),
+        ("3", TypeError, "needs a number, got str '3'"),
+        (True, TypeError, "needs a number, got bool"),
+        (np.bool_(True), TypeError, "needs a number"),
+        (torch.tensor(True), TypeError, "needs a number, got bool"),
+        (None, TypeError, "needs a number, got NoneType"),
+        (1j, TypeError, "needs a number, got complex"),
+        (torch.zeros(3), TypeError, "needs one number, got 3"),
+        (np.zeros((2, 2)), TypeError, "needs one number, got 4"),
+        ([1], TypeError, "needs a number, got list"),
+    ],
+)
+def test_what_is_no_finite_number_is_refused_by_name(value, error, message):
+    with pytest.raises(error, match="'loss'") as caught:
+        record("loss", value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "two words", "1st", None, "a:b"])
+def test_malformed_names_are_refused(name):
+    with pytest.raises(ValueError, match="is no name"):
+        record(name, 1)
+
+
+def test_records_are_found_in_an_executed_notebook():
+    cell = nbformat.v4.new_code_cell("...")
+    for name in ("a", "b", "a"):
+        data = {MIME: {"name": name, "value": 1, "unit": "s"}}
+        cell.outputs.append(nbformat.v4.new_output("display_data", data=data))
+    cell.outputs.append(nbformat.v4.new_output("stream", text="a = 5"))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# x"), cell])
+    assert records_of(notebook) == [Record("a", 1, "s"), Record("b", 1, "s"), Record("a", 1, "s")]
+    assert Record("a", 1, "s").informative and not Record("a", 1, "px").informative

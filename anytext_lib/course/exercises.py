@@ -1,0 +1,111 @@
+"""Learner copies: the notebooks without their solutions, generated into notebooks/exercises/."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+from pathlib import Path
+
+from anytext_lib.course import books
+from anytext_lib.course.paths import CourseError
+from anytext_lib.course.provenance import COST_MARK, clean
+
+FOLDER = "exercises"
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+PLACEHOLDER = "...  # your answer"
+NOTE = (
+    "> This is the learner's copy: the exercises wait for your answers (`...  # your answer`), and each is followed by "
+    "a check that gives hints. The page with results and solutions is [{name}](../{name}.ipynb)."
+)
+
+
+def strip_solutions(source: str, name: str) -> str:
+    """`source` with each block between BEGIN and END replaced by a placeholder at the block's indentation.
+
+    Raises CourseError, naming the notebook, when the marks do not pair.
+    """
+    kept, inside = [], False
+    for line in source.splitlines():
+        mark = line.strip()
+        if mark == (END if inside else BEGIN):
+            if not inside:
+                kept.append(line[: len(line) - len(line.lstrip())] + PLACEHOLDER)
+            inside = not inside
+        elif mark in (BEGIN, END):
+            raise CourseError(f"{name}: {mark!r} does not pair with its counterpart in the cell {source[:60]!r}.")
+        elif not inside:
+            kept.append(line)
+    if inside:
+        raise CourseError(f"{name}: {BEGIN!r} is never closed in the cell {source[:60]!r}.")
+    return "\n".join(kept)
+
+
+def learner_copy(notebook, name: str):
+    """A copy of the notebook for learners: no solutions, no outputs, no provenance; the checks stay."""
+    copied = books.without_injected(copy.deepcopy(notebook))
+    clean(copied)
+    copied.metadata.pop("anytext", None)
+    for cell in copied.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            cell.source = strip_solutions(cell.source, name)
+            cell.metadata.pop("jupyter", None)
+        else:
+            cell.source = re.sub(r"\]\(\.\./", "](../../", cell.source)
+    first = copied.cells[0]
+    lines = [line for line in first.source.splitlines() if not line.startswith(COST_MARK)]
+    first.source = "\n".join([lines[0], "", NOTE.format(name=name), *lines[1:]])
+    return copied
+
+
+def learner_text(book: books.Book) -> str:
+    """The text of the learner's copy of `book`."""
+    return books.as_text(learner_copy(books.read(book.path), book.name))
+
+
+def write_all(folder: Path) -> list[Path]:
+    """Write the learners' copies of all notebooks in `folder`, remove those of none; return what was written."""
+    target = folder / FOLDER
+    chapters = books.find_books(folder)
+    wanted = {target / book.path.name: learner_text(book) for book in chapters}
+    for path in target.glob("*.ipynb"):
+        if path not in wanted:
+            path.unlink()
+    for path, text in wanted.items():
+        books.write_atomically(path, text)
+    return list(wanted)
+
+
+def stale(folder: Path) -> list[str]:
+    """What is wrong with the learners' copies in `folder`: missing, out of date, or of no notebook."""
+    remedy = "run `anytext course exercises`"
+    chapters = books.find_books(folder)
+    problems = []
+    for book in chapters:
+        path = folder / FOLDER / book.path.name
+        if not path.exists():
+            problems.append(f"{FOLDER}/{path.name} is missing; {remedy}")
+        elif path.read_text(encoding="utf-8") != learner_text(book):
+            problems.append(f"{FOLDER}/{path.name} is out of date; {remedy}")
+    names = {book.path.name for book in chapters}
+    extra = [path.name for path in sorted((folder / FOLDER).glob("*.ipynb")) if path.name not in names]
+    return problems + [f"{FOLDER}/{name} belongs to no notebook; {remedy}" for name in extra]
+
+
+def names_lost(source: str, name: str) -> set[str]:
+    """Names that a solution cell binds at its top level only inside a solution, so that learners would lack them."""
+    return _bound(source) - _bound(strip_solutions(source, name))
+
+
+def _bound(source: str) -> set[str]:
+    names = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        else:
+            names.update(part.id for part in ast.walk(node)
+                         if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
+    return names

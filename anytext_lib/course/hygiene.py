@@ -1,0 +1,212 @@
+"""The rules that a published notebook keeps; each is a function that returns what is wrong, a message each."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from anytext_lib.course import books, exercises, provenance
+from anytext_lib.course.paths import CourseError
+from anytext_lib.course.profiles import load_profiles
+from anytext_lib.course.record import records_of
+
+TAGS = {"parameters", books.INJECTED, "solution", "exercise", "check", "nbval-check-output"}
+MAX_LINES, MAX_BYTES, MIN_EXERCISES = 30, 1_000_000, 2
+MACHINE_PATH = re.compile(r"(?<![\w/])/(?:home|root|tmp|work|Users|mnt|opt|var)/[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+")
+WARNING = re.compile(r"\b\w*Warning: ")
+BAR = re.compile(r"\d+%\|")
+DATA_URI = re.compile(r"data:image/[\w+]+;base64,[A-Za-z0-9+/=]+")
+IMAGE = re.compile(r"<img\b[^>]*>")
+ALT = re.compile(r'\balt="[^"]*[^"\s][^"]*"')
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def check_notebook(path: Path) -> list[str]:
+    """Everything that is wrong with the notebook in `path`, a message each, beginning with its name."""
+    try:
+        notebook = books.read(path)
+        found = [message for rule in RULES for message in rule(notebook, path)]
+    except (CourseError, SyntaxError) as error:
+        found = [str(error)]
+    return [f"{path.stem}: {message.removeprefix(f'{path.stem}: ')}" for message in found]
+
+
+def _texts(notebook) -> Iterator[tuple[int, str]]:
+    """All text in outputs, image data left out, with the number of the code cell."""
+    for number, cell in enumerate(books.code_cells(notebook), start=1):
+        for output in cell.outputs:
+            parts = [output.get("text", ""), "\n".join(output.get("traceback", [])), output.get("evalue", "")]
+            parts += [value for mime, value in output.get("data", {}).items()
+                      if isinstance(value, str) and not mime.startswith("image/")]
+            yield number, DATA_URI.sub("", "\n".join(parts))
+
+
+def title_and_cost(notebook, path: Path) -> list[str]:
+    """The first cell has a title and the line of cost that the recorded costs give."""
+    first = notebook.cells[0] if notebook.cells else None
+    if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
+        return ["the first cell must be markdown and begin with a title, `# ...`"]
+    wanted = provenance.cost_line(provenance.load_costs(path.parent).get(path.stem[:2], {}))
+    lines = [line for line in first.source.splitlines() if line.startswith(provenance.COST_MARK)]
+    if lines == [wanted] and "not measured yet" not in wanted:
+        return []
+    return [f"the line of cost below the title must be {wanted!r}; it is written by `anytext course run --in-place`"]
+
+
+def parameters_cell(notebook, path: Path) -> list[str]:
+    """There is one parameters cell, of commented literals."""
+    known = books.parameters_of(notebook, path.stem)
+    return [f"the parameter {name!r} has no comment" for name, parameter in known.items() if not parameter.comment]
+
+
+def cell_form(notebook, path: Path) -> list[str]:
+    """No cell is empty or too long, and all tags are known."""
+    problems = []
+    for number, cell in enumerate(notebook.cells, start=1):
+        unknown = set(books.tags(cell)) - TAGS
+        if unknown:
+            problems.append(f"cell {number} has the unknown tag {min(unknown)!r}; known are {', '.join(sorted(TAGS))}")
+        if not cell.source.strip():
+            problems.append(f"cell {number} is empty")
+        lines = len(cell.source.splitlines())
+        if cell.cell_type == "code" and lines > MAX_LINES:
+            problems.append(f"cell {number} has {lines} lines; at most {MAX_LINES}, better 15")
+    return problems
+
+
+def executed_in_order(notebook, path: Path) -> list[str]:
+    """Execution counts are 1..n and no cell raised."""
+    cells = books.code_cells(notebook)
+    problems = []
+    if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
+        problems.append("was not executed from top to bottom in one go; run `anytext course run --in-place`")
+    for number, cell in enumerate(cells, start=1):
+        problems += [f"code cell {number} holds the error {output.ename}: {output.evalue}"
+                     for output in cell.outputs if output.output_type == "error"]
+    return problems
+
+
+def fresh(notebook, path: Path) -> list[str]:
+    """The outputs belong to the sources: the hash in the provenance is that of the cells."""
+    stamped = notebook.metadata.get("anytext")
+    if not stamped:
+        return ["has no provenance; run `anytext course run --in-place`"]
+    if stamped.get("source_hash") != provenance.source_hash(notebook):
+        return ["was changed after it ran (stale outputs); run `anytext course run --in-place`"]
+    return []
+
+
+def quiet_outputs(notebook, path: Path) -> list[str]:
+    """Outputs hold no warnings, no stderr, no progress bars and no paths of a machine."""
+    problems = []
+    for number, cell in enumerate(books.code_cells(notebook), start=1):
+        problems += [f"code cell {number} wrote to stderr: {output.text.strip()[:80]!r}"
+                     for output in cell.outputs if output.get("name") == "stderr"]
+    for number, text in _texts(notebook):
+        for pattern, what in ((WARNING, "a warning"), (MACHINE_PATH, "a path of a machine"), (BAR, "a progress bar")):
+            found = pattern.search(text)
+            if found:
+                problems.append(f"code cell {number} shows {what}: {found.group()!r}")
+    return problems
+
+
+def figures(notebook, path: Path) -> list[str]:
+    """Every image has alternative text."""
+    problems = []
+    for number, cell in enumerate(books.code_cells(notebook), start=1):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            bare = any(mime.startswith("image/") for mime in data)
+            if bare or any(not ALT.search(tag) for tag in IMAGE.findall(DATA_URI.sub("", data.get("text/html", "")))):
+                problems.append(f"code cell {number} shows a figure without alternative text; use show(fig, alt=...)")
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.cell_type == "markdown" and re.search(r"!\[\s*\]\(", cell.source):
+            problems.append(f"cell {number} holds a picture without alternative text: ![]( needs words")
+    return problems
+
+
+def no_widget_state(notebook, path: Path) -> list[str]:
+    """Nothing in the file needs a running widget."""
+    shown = any(WIDGET in output.get("data", {}) for cell in books.code_cells(notebook) for output in cell.outputs)
+    return ["holds widget state; publish it with `anytext course run --in-place`"] if (
+        shown or "widgets" in notebook.metadata) else []
+
+
+def size(notebook, path: Path) -> list[str]:
+    """The file is at most one megabyte."""
+    length = path.stat().st_size
+    return [f"is {length:,} bytes large, at most {MAX_BYTES:,} (fewer or smaller figures)"] * (length > MAX_BYTES)
+
+
+def kernel(notebook, path: Path) -> list[str]:
+    """The kernel is python3."""
+    name = notebook.metadata.get("kernelspec", {}).get("name")
+    return [] if name == "python3" else [f"its kernel must be 'python3', is {name!r}"]
+
+
+def solved_exercises(notebook, path: Path) -> list[str]:
+    """There are enough exercises, each with text, a marked solution and a check, and learners' copies of them work."""
+    problems, solved = [], 0
+    for index, cell in enumerate(notebook.cells):
+        if "solution" not in books.tags(cell):
+            if exercises.BEGIN in cell.source:
+                problems.append(f"cell {index + 1} holds a solution but is not tagged 'solution'")
+            continue
+        solved += 1
+        after = notebook.cells[index + 1] if index + 1 < len(notebook.cells) else None
+        if exercises.strip_solutions(cell.source, path.stem) == cell.source:
+            problems.append(f"solution cell {index + 1} has no lines {exercises.BEGIN} and {exercises.END}")
+        if "check_" not in cell.source and (after is None or "check" not in books.tags(after)):
+            problems.append(f"solution cell {index + 1} is not followed by a cell tagged 'check'")
+        if index == 0 or "exercise" not in books.tags(notebook.cells[index - 1]):
+            problems.append(f"solution cell {index + 1} does not follow a markdown cell tagged 'exercise'")
+        lost = exercises.names_lost(cell.source, path.stem)
+        if lost:
+            problems.append(f"solution cell {index + 1}: learners would lack {min(lost)!r}; "
+                            f"write `{min(lost)} = ...` above {exercises.BEGIN}")
+    if solved < MIN_EXERCISES:
+        problems.append(f"has {solved} exercises with solutions, at least {MIN_EXERCISES} are needed")
+    return problems
+
+
+def explores_and_records(notebook, path: Path) -> list[str]:
+    """There is a figure to explore and a recorded number."""
+    calls = {
+        node.func.id
+        for cell in books.code_cells(notebook)
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    problems = [] if "explore" in calls else ["never calls explore(); at least one figure must be one to play with"]
+    return problems + ([] if records_of(notebook) else ["recorded nothing; call record() at least once"])
+
+
+RULES: tuple[Callable, ...] = (
+    title_and_cost, parameters_cell, cell_form, executed_in_order, fresh, quiet_outputs, figures, no_widget_state,
+    size, kernel, solved_exercises, explores_and_records,
+)
+
+
+def check_course(folder: Path) -> list[str]:
+    """What is wrong with the course as a whole: profiles.yaml against files and parameters, the learners' copies."""
+    profiles = load_profiles(folder)
+    by_number = {book.number: book for book in books.find_books(folder)}
+    problems = [f"profiles.yaml lists notebook {number}, but there is no file {number}_*.ipynb"
+                for number in profiles.questions if number not in by_number]
+    problems += [f"{book.name} is not listed in profiles.yaml"
+                 for number, book in by_number.items() if number not in profiles.questions]
+    for profile in profiles.profiles.values():
+        for number, setting in profile.settings.items():
+            if number in by_number:
+                problems += _bad_overrides(by_number[number], profile.name, setting.parameters)
+    return problems + exercises.stale(folder)
+
+
+def _bad_overrides(book: books.Book, profile: str, overrides: dict) -> list[str]:
+    try:
+        books.check_overrides(book.name, books.parameters_of(books.read(book.path), book.name), overrides)
+    except CourseError as error:
+        return [f"profile {profile}: {error}"]
+    return []

@@ -1,0 +1,164 @@
+"""Where the outputs of a saved notebook come from: what ran, when, on what, and what it cost."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from anytext_lib import __version__
+from anytext_lib.course import books
+from anytext_lib.course.baselines import write_yaml
+
+PACKAGES = (
+    "torch", "numpy", "diffusers", "matplotlib", "opencv-python", "onnxruntime", "rapidocr-onnxruntime", "rapidocr",
+)
+COST_MARK = "**Cost:**"
+"""Begins the line of cost below a notebook's title; the line is written by `anytext course run --in-place`."""
+COSTS_HEADER = "# What a run of each notebook cost, written by `anytext course run` with --in-place.\n"
+
+
+def source_hash(notebook) -> str:
+    """SHA-256 of the notebook's sources and tags: outputs, injected cells and the line of cost do not count."""
+    parts = []
+    for index, cell in enumerate(cell for cell in notebook.cells if books.INJECTED not in books.tags(cell)):
+        source = cell.source
+        if index == 0:
+            source = "\n".join(line for line in source.splitlines() if not line.startswith(COST_MARK))
+        parts.append([cell.cell_type, source, books.tags(cell)])
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+
+
+def machine(device: str, threads: int) -> dict[str, Any]:
+    """The machine and the threads used on it, without a path or a name that tells whose it is."""
+    found = {"device": device, "cpu": cpu_model(), "threads": threads, "system": platform.system()}
+    if device.startswith("cuda"):
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a notebook's numbers depend on, those that are installed."""
+    found = {"anytext": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def stamp(notebook, *, profile: str, parameters: Mapping[str, Any], where: Mapping[str, Any], result: Mapping) -> None:
+    """Write the provenance of an executed notebook into its metadata, and remove papermill's, which holds paths.
+
+    `where` is `machine(...)`; `result` holds status, seconds and peak_memory_mib.
+    """
+    clean(notebook)
+    notebook.metadata["anytext"] = {
+        "source_hash": source_hash(notebook),
+        "profile": profile,
+        "parameters": dict(parameters),
+        **where,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "versions": versions(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **result,
+    }
+
+
+def clean(notebook) -> None:
+    """Reduce the metadata to what the course keeps: kernel, language, tags and hidden sources."""
+    kept = {"kernelspec", "language_info", "anytext"}
+    for key in [key for key in notebook.metadata if key not in kept]:
+        del notebook.metadata[key]
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        cell.metadata = type(cell.metadata)(
+            {key: value for key, value in cell.metadata.items() if key in {"tags", "jupyter"} and value}
+        )
+
+
+# ---- the line of cost
+
+
+def costs_path(folder: Path) -> Path:
+    """The file of costs in the folder of notebooks."""
+    return folder / "baselines" / "costs.yaml"
+
+
+def load_costs(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Costs by notebook number, then by "<profile>.<kind of device>"."""
+    import yaml
+
+    path = costs_path(folder)
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.exists() else {}
+
+
+def save_cost(folder: Path, number: str, stamped: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Store the cost of a run (`stamped` is its metadata.anytext); return all known costs of that notebook."""
+    costs = load_costs(folder)
+    kind = str(stamped["device"]).split(":")[0]
+    entry = {"seconds": round(stamped["seconds"], 1), "peak_memory_mib": stamped["peak_memory_mib"]}
+    entry |= {key: stamped[key] for key in ("threads", "cpu", "gpu") if key in stamped}
+    costs.setdefault(number, {})[f"{stamped['profile']}.{kind}"] = entry
+    write_yaml(costs_path(folder), dict(sorted(costs.items())), COSTS_HEADER)
+    return costs[number]
+
+
+def cost_line(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The line of cost below a title, from measured runs: with the defaults on a CPU, and on a GPU."""
+    parts = []
+    if (cpu := costs.get("default.cpu")) is not None:
+        threads = f"{cpu['threads']} CPU core{'s' * (cpu['threads'] != 1)}"
+        parts.append(f"{_time(cpu)} on {threads} ({cpu['cpu']}), peak memory {_memory(cpu)}")
+    gpu = costs.get("gpu.cuda") or costs.get("default.cuda")
+    if gpu is not None:
+        parts.append(f"{_time(gpu)} on a GPU ({gpu['gpu']})")
+    return f"{COST_MARK} {'; '.join(parts) or 'not measured yet'}."
+
+
+def _time(cost: Mapping[str, Any]) -> str:
+    seconds = cost["seconds"]
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _memory(cost: Mapping[str, Any]) -> str:
+    mib = cost["peak_memory_mib"]
+    return "not measured" if mib is None else f"{mib / 1024:.1f} GiB"
+
+
+def write_cost_line(notebook, costs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put the line of cost into the first cell, in place of the one that is there or below the title."""
+    lines = notebook.cells[0].source.splitlines()
+    line = cost_line(costs)
+    at = next((index for index, text in enumerate(lines) if text.startswith(COST_MARK)), None)
+    if at is None:
+        lines[1:1] = ["", line]
+    else:
+        lines[at] = line
+    notebook.cells[0].source = "\n".join(lines)

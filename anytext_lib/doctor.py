@@ -1,0 +1,136 @@
+"""`anytext doctor`: what this machine has of what the course needs, and the remedy for what it lacks."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from anytext_lib import __version__
+
+PACKAGES = (
+    "torch", "numpy", "diffusers", "onnx", "onnxruntime", "rapidocr-onnxruntime", "rapidocr", "opencv-python",
+    "matplotlib", "jupyterlab", "ipywidgets", "papermill",
+)
+WEIGHTS = {
+    "recogniser PP-OCRv3": ("rapidocr_onnxruntime", "models/ch_PP-OCRv3_rec_infer.onnx"),
+    "detector PP-OCRv3": ("rapidocr_onnxruntime", "models/ch_PP-OCRv3_det_infer.onnx"),
+    "judge PP-OCRv4": ("rapidocr", "models/ch_PP-OCRv4_rec_mobile.onnx"),
+}
+SETUP = "run `make course`, or `pip install -r requirements.lock -e .` in the repository"
+PYTHONS = ((3, 11), (3, 13))
+MIN_MEMORY_GIB, MIN_DISK_GIB = 4.0, 1.0
+
+
+class Finding(NamedTuple):
+    """One line of the report; `remedy` says what to do when something needed is missing, else it is None."""
+
+    topic: str
+    text: str
+    remedy: str | None = None
+
+
+def doctor(say: Callable[[str], None] = print) -> int:
+    """Print the report through `say`; return 0, or 1 when something needed is missing."""
+    findings = [finding for examine in EXAMINATIONS for finding in examine()]
+    width = max(len(finding.topic) for finding in findings)
+    for topic, text, remedy in findings:
+        say(f"{'✗' if remedy else '✓'} {topic:<{width}}  {text}")
+    missing = [finding for finding in findings if finding.remedy]
+    for finding in missing:
+        say(f"\n✗ {finding.topic}: {finding.text}\n  What to do: {finding.remedy}.")
+    say("" if missing else "\nEverything that the course needs is here.")
+    return 1 if missing else 0
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter and the packages."""
+    version = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    good = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
+    yield Finding("anytext", __version__)
+    yield Finding("Python", version, None if good else "use Python 3.11, 3.12 or 3.13")
+    for package in PACKAGES:
+        try:
+            yield Finding(package, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            yield Finding(package, "not installed", SETUP)
+
+
+def device() -> Iterator[Finding]:
+    """What the course computes on."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    from anytext_lib.device import pick_device
+
+    try:
+        chosen = pick_device()
+    except RuntimeError as error:
+        yield Finding("device", str(error), "unset ANYTEXT_DEVICE, or set it to a device that there is")
+        return
+    text = str(chosen)
+    if chosen.type == "cuda":
+        free, total = torch.cuda.mem_get_info(chosen)
+        text += f" ({torch.cuda.get_device_name(chosen)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free)"
+    yield Finding("device", text)
+
+
+def memory_and_disk() -> Iterator[Finding]:
+    """Room to work in."""
+    if importlib.util.find_spec("psutil") is not None:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        free, total = memory.available / 2**30, memory.total / 2**30
+        tight = f"close other programs; the notebooks want about {MIN_MEMORY_GIB:.0f} GiB"
+        yield Finding("memory", f"{free:.1f} of {total:.1f} GiB free", tight if free < MIN_MEMORY_GIB else None)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("CPU cores", str(cores))
+    free = shutil.disk_usage(Path(__file__).parent).free / 2**30
+    yield Finding("disk", f"{free:.1f} GiB free", "make room on this disk" if free < MIN_DISK_GIB else None)
+
+
+def weights() -> Iterator[Finding]:
+    """The networks that read, inside installed packages: found, and which ones."""
+    for what, (package, file) in WEIGHTS.items():
+        spec = importlib.util.find_spec(package)
+        path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
+        if path is None or not path.is_file():
+            yield Finding(what, f"{file} is not in the package {package}", SETUP)
+        else:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            yield Finding(what, f"{path.name}, {path.stat().st_size / 2**20:.1f} MiB, sha256 {digest[:12]}")
+
+
+def samples() -> Iterator[Finding]:
+    """The fonts and the sample scenes, and whether they are the ones that the course was made with."""
+    from anytext_lib.data.folder import DataNotFoundError
+    from anytext_lib.data.fonts import load_fonts
+    from anytext_lib.data.samples import verify_manifest
+
+    restore = "restore the folder data_samples (`git checkout -- data_samples`)"
+    try:
+        names = list(load_fonts())
+        yield Finding("fonts", f"{len(names)}: {', '.join(names)}")
+        problems = verify_manifest()
+    except DataNotFoundError as error:
+        yield Finding("sample data", str(error), restore)
+        return
+    yield Finding("sample data", "; ".join(map(str, problems)) or "as in the manifest", restore if problems else None)
+
+
+def tesseract() -> Iterator[Finding]:
+    """The second judge, which is not needed."""
+    found = shutil.which("tesseract")
+    yield Finding("tesseract", "found" if found else "not installed (optional: a second judge of text)")
+
+
+EXAMINATIONS = (python, device, memory_and_disk, weights, samples, tesseract)

@@ -66,7 +66,9 @@ class Charset:
         """The character of a class; '' for the blank."""
         if not 0 <= index < len(self):
             raise IndexError(f"class {index} is not one of the {len(self)} classes 0..{len(self) - 1}")
-        return "" if index == BLANK else (*self.characters, " ")[index - 1] if index < self.space else " "
+        if index == BLANK:
+            return ""
+        return " " if index == self.space else self.characters[index - 1]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Greedy CTC decoding of one class per frame: merge repeats, then drop blanks."""

@@ -25,7 +25,7 @@ def smudged(crop: torch.Tensor, width: int) -> torch.Tensor:
 def main() -> None:
     """Draw scenes with boxes, crops with readings, smudged crops with the OCR loss's gradient."""
     style.use()
-    reader, samples = PPOCRv3Recognizer.from_pretrained(), load_samples()
+    samples, reader = load_samples(), PPOCRv3Recognizer.from_pretrained()
     crops = crop_lines(*scene_batch(scenes := [samples[i] for i in SCENES])[:2])
     widths = [int(crop.abs().sum(dim=(0, 1)).nonzero().max()) + 1 for crop in crops]
     spoilt = torch.stack([smudged(crops[i], widths[i]) for i in SPOILT]).requires_grad_()
@@ -40,7 +40,6 @@ def main() -> None:
         ax.set_axis_off()
         fig.text((left + width + 0.1) / SIZE[0], (top - height / 2) / SIZE[1], note, va="center", fontsize=11.5)
         return ax
-
     for k, scene in enumerate(scenes):
         ax = place(cv2.resize(scene.image, (400, 400), interpolation=cv2.INTER_AREA), 0.03 + 2.88 * k, TOP, SIDE)
         for line in scene.valid_lines:

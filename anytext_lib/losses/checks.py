@@ -27,7 +27,7 @@ def require_finite(named: dict[str, torch.Tensor], samples: torch.Tensor | None 
             bad = (~torch.isfinite(rows[row])).nonzero().flatten()
             sample = row if samples is None else int(samples[row])
             raise NonFiniteError(
-                f"{name} of sample {sample} holds {len(bad)} values that are not finite (the first is "
+                f"{name} of sample {sample} has {len(bad)} of {rows.shape[1]} values not finite (the first is "
                 f"{rows[row, bad[0]].item()} at flat position {int(bad[0])}). Look at this sample's inputs, at the "
                 "learning rate and at half precision before you lower the loss weights"
             )

@@ -85,7 +85,7 @@ class ConvAct(nn.Module):
         self.activation = activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.conv(x))
+        return self.activation(self.conv(x), inplace=not torch.is_grad_enabled())
 
 
 class SqueezeExcite(nn.Module):

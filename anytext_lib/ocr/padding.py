@@ -15,7 +15,7 @@ import torch
 REACH = 16  # columns of the maps on either side: 6 blocks of 3 x 3 reach 6, 5 blocks of 5 x 5 reach 10
 STEP = 2  # pixels of the crop for each column: the stride of the stem
 ROUND = 8  # pixels: needed widths are multiples of it
-LEAST = 4  # crops computed together: fewer keep no processor busy
+TOGETHER = 4  # crops computed together: fewer keep no processor busy, more waste width
 
 
 def maps_of_padded(local: Callable[[torch.Tensor], torch.Tensor], crops: torch.Tensor, widths: Sequence[int],
@@ -44,10 +44,10 @@ def maps_of_padded(local: Callable[[torch.Tensor], torch.Tensor], crops: torch.T
 
 
 def buckets(needed: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """(width, rows) of the groups to compute together: neighbours in width, at least ``LEAST`` of them."""
+    """(width, rows) of the groups to compute together: neighbours in width, ``TOGETHER`` of them or one fewer."""
     order = sorted(range(len(needed)), key=lambda i: needed[i])
-    count = max(1, len(order) // LEAST)
-    cuts = [len(order) * k // count for k in range(count + 1)]
+    count = -(-len(order) // TOGETHER)
+    cuts = [len(order) - len(order) * (count - k) // count for k in range(count + 1)]
     groups = [order[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
     return [(needed[rows[-1]], rows) for rows in groups]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from pathlib import Path
 
 import psutil
 import torch
@@ -26,8 +27,19 @@ def peak_mib(way: str) -> float:
         compute.read_reference(*batch[1:])
     before = psutil.Process().memory_info().rss
     compute(*batch)
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes on macOS, KiB elsewhere
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale - before) / 2**20
+    return (highest_rss() - before) / 2**20
+
+
+def highest_rss() -> int:
+    """Highest resident memory of this process in bytes.
+
+    Linux: VmHWM, because there ru_maxrss still holds what the parent had when it started this process.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The reading terms as upstream computes them: the yardstick of the benchmark, written to be slow in the same places.
 
 For each line the whole image is warped and then cut, for the decoded and for the true image; crops are read in
-chunks of six; both branches run under gradient; batch norms are separate layers.
+chunks of six; both branches run under gradient; batch norms are separate layers and activations are written out.
 """
 
 from __future__ import annotations

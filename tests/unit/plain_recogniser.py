@@ -1,16 +1,20 @@
-"""PP-OCRv3's recogniser the way upstream runs it: batch norms apart from the convolutions, nothing folded."""
+"""PP-OCRv3's recogniser the way upstream runs it: batch norms apart from the convolutions, activations written out."""
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from anytext_lib.ocr.charset import Charset
-from anytext_lib.ocr.network import PPOCRv3Network
+from anytext_lib.ocr.network import ConvAct, PPOCRv3Network
 from anytext_lib.ocr.weights import BATCH_NORM, load_onnx, read_layers, recognizer_path
 
 
 def plain_network() -> PPOCRv3Network:
     """The network with every convolution an ordinary nn.Conv2d, followed by nn.BatchNorm2d where upstream has one.
+
+    Its activations are composed of elementary operations, as upstream's modules Hswish and Swish are.
 
     Float32, contiguous, evaluation mode; parameters require gradients, as in a freshly built module.
     """
@@ -23,7 +27,20 @@ def plain_network() -> PPOCRv3Network:
             setattr(network.get_submodule(parent), attribute, plain_convolution(module, layer))
         else:
             module.load_state_dict(layer)
+    for module in network.modules():
+        if isinstance(module, ConvAct):
+            module.activation = {F.hardswish: hard_swish, F.silu: swish}[module.activation]
     return network.eval()
+
+
+def hard_swish(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    """x relu6(x + 3) / 6, in as many operations; ``inplace`` is not used."""
+    return x * F.relu6(x + 3) / 6
+
+
+def swish(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    """x sigmoid(x), in as many operations; ``inplace`` is not used."""
+    return x * torch.sigmoid(x)
 
 
 def plain_convolution(like: nn.Conv2d, layer: dict) -> nn.Module:

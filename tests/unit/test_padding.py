@@ -8,7 +8,7 @@ import torch
 from anytext_lib.data import render_scene, scene_batch
 from anytext_lib.ocr import crop_lines, crop_widths
 from anytext_lib.ocr.network import PPOCRv3Network
-from anytext_lib.ocr.padding import LEAST, REACH, buckets, needed_width
+from anytext_lib.ocr.padding import REACH, TOGETHER, buckets, needed_width
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,13 @@ def test_one_column_less_would_be_felt(recognizer):
     assert int(changed.nonzero().max()) == 50 + REACH
 
 
-@pytest.mark.parametrize("count", [1, 2, LEAST, 15, 23])
+@pytest.mark.parametrize("count", [1, 2, TOGETHER, 15, 23])
 def test_buckets_hold_every_line_once(count):
     needed = [(37 * i) % 29 * 8 + 80 for i in range(count)]
     groups = buckets(needed)
     assert sorted(i for _, rows in groups for i in rows) == list(range(count))
     assert all(width == max(needed[i] for i in rows) for width, rows in groups)
-    assert min(len(rows) for _, rows in groups) >= min(count, LEAST)
+    assert {len(rows) for _, rows in groups} <= {count, TOGETHER, TOGETHER - 1}
 
 
 def test_needed_widths_are_bounded_by_the_crop():

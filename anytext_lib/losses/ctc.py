@@ -5,6 +5,13 @@ r"""The CTC loss: the probability that the recogniser reads the wanted text, und
 Divided by the number of frames, not by the length of the text.  Source: Graves et al. 2006; AnyText2
 ``cldm/recognizer.py`` (``get_ctcloss``).  Upstream's loss is infinite where the text cannot fit into the frames;
 here such a line costs nothing, pulls nothing, and is counted by ``too_long``.
+
+A text names a few of the 6625 classes, and the lattice needs no other.  The gradient has a closed form,
+
+.. math:: \frac{\partial\, ctc_l}{\partial z_\tau(k)} = \frac{p_\tau(k) - q_\tau(k)}{T}
+
+with q the probability that an alignment of the text stands on class k in frame tau.  So the logits are read once, and
+the gradient is the only other tensor of their size.
 """
 
 from __future__ import annotations
@@ -38,12 +45,42 @@ def ctc_loss(logits: torch.Tensor, targets: Sequence[Sequence[int]]) -> torch.Te
             raise ValueError(f"target {i} has a class id outside 1..{classes - 1}: {list(ids)}")
     if count == 0:
         return logits.new_zeros(0)
-    log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1).transpose(0, 1)
-    flat = torch.tensor([c for ids in targets for c in ids], dtype=torch.long)
-    lengths = torch.tensor([len(ids) for ids in targets], dtype=torch.long)
-    loss = F.ctc_loss(log_probs, flat.to(logits.device), torch.full((count,), frames), lengths, blank=BLANK,
-                      reduction="none", zero_infinity=True)
-    return loss / frames
+    return Lattice.apply(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets) / frames
+
+
+class Lattice(torch.autograd.Function):
+    """-log of the probability of each target, (L,), by the lattice of the classes that it names."""
+
+    @staticmethod
+    def forward(ctx, logits: torch.Tensor, targets: Sequence[Sequence[int]]) -> torch.Tensor:
+        named = [sorted({BLANK, *ids}) for ids in targets]  # BLANK = 0 comes first
+        most = max(map(len, named))
+        classes = torch.tensor([row + [BLANK] * (most - len(row)) for row in named], device=logits.device)
+        classes = classes[:, None].expand(-1, logits.shape[1], -1)  # (L, T, most)
+        log_probs = torch.stack([line.log_softmax(dim=-1).gather(1, here)  # one line at a time fits the cache
+                                 for line, here in zip(logits, classes, strict=True)])
+        flat = torch.tensor([row.index(c) for row, ids in zip(named, targets, strict=True) for c in ids],
+                            dtype=torch.long, device=logits.device)
+        with torch.enable_grad():
+            log_probs.requires_grad_(True)
+            loss = F.ctc_loss(log_probs.transpose(0, 1), flat, torch.full((len(targets),), logits.shape[1]),
+                              torch.tensor([len(ids) for ids in targets]), blank=BLANK, reduction="none")
+        p_less_q = torch.autograd.grad(loss, log_probs, torch.ones_like(loss))[0]  # what torch calls the gradient
+        ctx.fits = loss != torch.inf
+        ctx.save_for_backward(logits, classes, log_probs.detach().exp() - p_less_q)
+        return torch.where(ctx.fits, loss, 0)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: torch.Tensor):
+        logits, classes, aligned = ctx.saved_tensors
+        back = torch.empty_like(logits)
+        for i, fits in enumerate(ctx.fits.tolist()):
+            if fits:
+                torch.softmax(logits[i], dim=-1, out=back[i]).scatter_add_(1, classes[i], -aligned[i]).mul_(gradient[i])
+            else:
+                back[i] = 0
+        return back, None
 
 
 def frames_needed(ids: Sequence[int]) -> int:

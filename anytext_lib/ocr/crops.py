@@ -11,6 +11,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from anytext_lib.data.lines import TextLines, check_choice, report_bad_lines
 from anytext_lib.data.quads import quad_size
@@ -112,22 +113,17 @@ def _sample_boxes(images: torch.Tensor, lines: TextLines) -> list[torch.Tensor]:
     order: list[list[int]] = [[] for _ in range(batch)]
     for i, image in enumerate(lines.image_index.tolist()):
         order[image].append(i)
-    longest = max(sum(len(grids[i]) for i in row) for row in order)
-    points = torch.full((batch, 1, longest, 2), -2.0, dtype=torch.float64)  # -2 lies outside: it reads zero padding
-    place = {}
-    for image, row in enumerate(order):
-        at = 0
-        for i in row:
-            points[image, 0, at : at + len(grids[i])] = grids[i]
-            place[i] = (image, at)
-            at += len(grids[i])
+    none = torch.zeros(0, 2, dtype=torch.float64)
+    rows = [torch.cat([none, *(grids[i] for i in row)]) for row in order]
+    points = pad_sequence(rows, batch_first=True, padding_value=-2.0)[:, None]  # -2 lies outside: it reads zero padding
     # black is -1 but the padding of grid_sample is 0: shift by one, as upstream samples pixels of 0..255
     images = images if images.dtype == torch.float64 else images.float()  # half precision misses by whole pixels
     flat = F.grid_sample(images + 1, points.to(images), align_corners=True) - 1
-    return [
-        flat[place[i][0], :, 0, place[i][1] : place[i][1] + h * w].reshape(channels, h, w)
-        for i, (h, w) in enumerate(sizes)
-    ]
+    pieces = {}
+    for row, of_image in zip(order, flat[:, :, 0], strict=True):
+        used = [len(grids[i]) for i in row]  # split: its backward writes the image's gradient once, not once a line
+        pieces |= dict(zip(row, of_image.split([*used, flat.shape[3] - sum(used)], dim=1), strict=False))
+    return [pieces[i].reshape(channels, *size) for i, size in enumerate(sizes)]
 
 
 def _grid(quad: torch.Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:

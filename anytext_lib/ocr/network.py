@@ -38,20 +38,29 @@ BLOCKS = (
 )
 
 
+Seams = tuple[torch.Tensor, torch.Tensor]  # columns (S,) and the values (1, C, h, S) they have, see ``padding``
+
+
 class FrozenConvolution(torch.autograd.Function):
     """``F.conv2d`` for a constant weight: its backward needs no input, so the input is not kept.
 
     ``nn.Conv2d`` keeps its input for the weight's gradient even when nobody asks for that.  Without it the graph of
     the recogniser is half as large, and the time that the CPU spends on fresh memory falls with it.
+
+    ``seams`` (columns, values) are written into the input, in place: it is a fresh activation that nobody else reads.
     """
 
     @staticmethod
-    def forward(x, weight, bias, stride, padding, groups):
+    def forward(x, weight, bias, stride, padding, groups, seams=None):
+        if seams is not None:
+            x.index_copy_(3, *seams)
         return F.conv2d(x, weight, bias, stride, padding, 1, groups)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        x, weight, _, *ctx.geometry = inputs
+        x, weight, _, stride, padding, groups, *seams = inputs
+        ctx.geometry = stride, padding, groups
+        ctx.columns = seams[0][0] if seams and seams[0] else None
         ctx.size = x.shape
         ctx.save_for_backward(weight)
 
@@ -61,7 +70,9 @@ class FrozenConvolution(torch.autograd.Function):
         left = [n + 2 * p - k - (m - 1) * s for n, m, k, s, p in
                 zip(ctx.size[2:], gradient.shape[2:], weight.shape[2:], stride, padding, strict=True)]
         back = F.conv_transpose2d(gradient, weight.to(gradient.dtype), None, stride, padding, left, groups)
-        return back, None, None, None, None, None
+        if ctx.columns is not None:
+            back.index_fill_(3, ctx.columns, 0)
+        return back, None, None, None, None, None, None
 
 
 class Conv2d(nn.Conv2d):
@@ -70,10 +81,10 @@ class Conv2d(nn.Conv2d):
     def __init__(self, inside: int, outside: int, kernel: int, stride=1, groups: int = 1):
         super().__init__(inside, outside, kernel, stride, kernel // 2, groups=groups)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
         if self.weight.requires_grad or self.bias.requires_grad:
-            return super().forward(x)
-        return FrozenConvolution.apply(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+            return super().forward(x if seams is None else x.index_copy(3, *seams))
+        return FrozenConvolution.apply(x, self.weight, self.bias, self.stride, self.padding, self.groups, seams)
 
 
 class ConvAct(nn.Module):
@@ -84,8 +95,9 @@ class ConvAct(nn.Module):
         self.conv = Conv2d(inside, outside, kernel, stride, groups)
         self.activation = activation
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.conv(x), inplace=not torch.is_grad_enabled())
+    def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
+        y = self.conv(x) if seams is None else self.conv(x, seams)
+        return self.activation(y, inplace=not torch.is_grad_enabled())
 
 
 class SqueezeExcite(nn.Module):
@@ -96,9 +108,10 @@ class SqueezeExcite(nn.Module):
         self.squeeze = Conv2d(channels, channels // 4, 1)
         self.excite = Conv2d(channels // 4, channels, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rows: int | None = None) -> torch.Tensor:
+        """Only the first ``rows`` of the output, if that is all that is needed."""
         gate = x.mean(dim=(2, 3), keepdim=True)
-        return x * F.hardsigmoid(self.excite(F.relu(self.squeeze(gate))))
+        return x[:, :, :rows] * F.hardsigmoid(self.excite(F.relu(self.squeeze(gate))))
 
 
 class SeparableBlock(nn.Module):
@@ -110,8 +123,8 @@ class SeparableBlock(nn.Module):
         self.excite = SqueezeExcite(inside) if excite else nn.Identity()
         self.pointwise = ConvAct(inside, outside, 1, activation=F.hardswish)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.pointwise(self.excite(self.depthwise(x)))
+    def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
+        return self.pointwise(self.excite(self.depthwise(x, seams)))
 
 
 class TransformerBlock(nn.Module):
@@ -165,14 +178,13 @@ class PPOCRv3Network(nn.Sequential):
         stages |= {f"block{i}": SeparableBlock(*sizes) for i, sizes in enumerate(BLOCKS, start=1)}
         stages |= {"pool": nn.AvgPool2d(2), "neck": Neck(), "head": nn.Linear(64, classes)}
         super().__init__(stages)
-        self._blanks: dict[tuple, torch.Tensor] = {}
+        self._blanks: dict[tuple, list[torch.Tensor]] = {}
 
     def features(self, crops: torch.Tensor, widths: Sequence[int] | None = None) -> torch.Tensor:
         """All stages but the head: (L, 3, 48, W) -> (L, W/8, 64); for ``widths`` see ``padding.maps_of_padded``."""
         if widths is None or len(crops) == 0:
             return self._global(self._local(crops))
-        maps, order = maps_of_padded(self._local, crops, widths, self._blank(crops))
-        return self._global(maps)[order]
+        return self._global(maps_of_padded(list(self)[:LOCAL], crops, widths, self._blank(crops)))
 
     def _local(self, crops: torch.Tensor) -> torch.Tensor:
         for stage in list(self)[:LOCAL]:
@@ -180,16 +192,20 @@ class PPOCRv3Network(nn.Sequential):
         return crops
 
     def _global(self, maps: torch.Tensor) -> torch.Tensor:
-        for stage in list(self)[LOCAL:-1]:
-            maps = stage(maps)
-        return maps
+        """Block12 to neck; block13 leaves out its last row, which the pooling of three rows to one never reads."""
+        last = self.block13
+        scaled = last.excite(last.depthwise(self.block12(maps)), rows=2)
+        return self.neck(self.pool(last.pointwise(scaled)))
 
     @torch.no_grad()
-    def _blank(self, crops: torch.Tensor) -> torch.Tensor:
-        """Output of the local stages for a crop of zeros like ``crops``; kept for the next call."""
+    def _blank(self, crops: torch.Tensor) -> list[torch.Tensor]:
+        """Output of each local stage for a crop of zeros like ``crops``; kept for the next call."""
         key = (crops.shape[3], crops.dtype, crops.device)
         if key not in self._blanks:
-            self._blanks[key] = self._local(torch.zeros_like(crops[:1]))
+            maps = [torch.zeros_like(crops[:1])]
+            for stage in list(self)[:LOCAL]:
+                maps.append(stage(maps[-1]))
+            self._blanks[key] = maps[1:]
         return self._blanks[key]
 
     def layers(self) -> list[tuple[str, nn.Module]]:

@@ -121,6 +121,22 @@ def test_a_text_that_cannot_fit_costs_nothing_and_pulls_nothing():
     assert loss[0] == 0 and loss[1] > 0 and (logits.grad[0] == 0).all() and torch.isfinite(logits.grad).all()
 
 
+def test_ctc_and_its_gradient_are_those_of_all_classes_in_double_precision():
+    targets = [[3, 3, 7], [], [1] * 9, [4, 5, 6, 7, 49], [9, 8, 9, 8]]  # the third does not fit
+    logits = (5 * normal(5, 12, 50).double()).requires_grad_(True)
+    plain = torch.nn.functional.ctc_loss(
+        logits.log_softmax(-1).transpose(0, 1), torch.tensor([c for ids in targets for c in ids]),
+        torch.full((5,), 12), torch.tensor([len(ids) for ids in targets]), reduction="none", zero_infinity=True) / 12
+    weights = torch.arange(1, 6)
+    wanted = torch.autograd.grad((weights * plain).sum(), logits)[0]
+    loss = ctc_loss(logits, targets)
+    torch.testing.assert_close(loss, plain, atol=1e-12, rtol=0)
+    for _ in range(2):  # the graph can be kept
+        got = torch.autograd.grad((weights * loss).sum(), logits, retain_graph=True)[0]
+        torch.testing.assert_close(got, wanted, atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(lambda x: ctc_loss(x, [[1, 1], [2, 3]]), normal(2, 6, 5).double().requires_grad_())
+
+
 def test_ctc_names_bad_targets():
     with pytest.raises(ValueError, match="target 1 has a class id outside 1..4"):
         ctc_loss(normal(2, 40, 5), [[1], [0]])

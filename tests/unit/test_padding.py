@@ -8,13 +8,21 @@ import torch
 from anytext_lib.data import render_scene, scene_batch
 from anytext_lib.ocr import crop_lines, crop_widths
 from anytext_lib.ocr.network import PPOCRv3Network
-from anytext_lib.ocr.padding import REACH, TOGETHER, buckets, needed_width
+from anytext_lib.ocr.padding import REACH, SIDE, TOGETHER, needed_columns, seams
 
 
 @pytest.fixture(scope="module")
 def page():
     images, lines, _ = scene_batch([render_scene(seed, 256, n_lines=4, invalid=0) for seed in range(3)])
     return images, lines
+
+
+@pytest.fixture(scope="module")
+def exact_network(recognizer):
+    """The network in double precision, frozen."""
+    network = PPOCRv3Network()
+    network.load_state_dict(recognizer.network.state_dict())
+    return network.double().requires_grad_(False)
 
 
 def test_crop_widths_are_where_the_padding_begins(page):
@@ -36,14 +44,12 @@ def test_output_and_gradient_are_those_of_the_whole_crop(page, recognizer):
         torch.testing.assert_close(spared, whole, atol=2e-4, rtol=1e-4)
 
 
-def test_the_reach_is_exact_in_double_precision(page, recognizer):
+def test_the_reach_is_exact_in_double_precision(page, exact_network):
     images, lines = page
-    network = PPOCRv3Network()
-    network.load_state_dict(recognizer.network.state_dict())
-    network.double()
     crops, widths = crop_lines(images.double(), lines), crop_widths(lines, images.shape[-2:])
     with torch.no_grad():
-        torch.testing.assert_close(network.features(crops, widths), network.features(crops), atol=1e-10, rtol=0)
+        torch.testing.assert_close(exact_network.features(crops, widths), exact_network.features(crops),
+                                   atol=1e-10, rtol=0)
 
 
 def test_one_column_less_would_be_felt(recognizer):
@@ -54,17 +60,31 @@ def test_one_column_less_would_be_felt(recognizer):
     assert int(changed.nonzero().max()) == 50 + REACH
 
 
-@pytest.mark.parametrize("count", [1, 2, TOGETHER, 15, 23])
-def test_buckets_hold_every_line_once(count):
-    needed = [(37 * i) % 29 * 8 + 80 for i in range(count)]
-    groups = buckets(needed)
-    assert sorted(i for _, rows in groups for i in rows) == list(range(count))
-    assert all(width == max(needed[i] for i in rows) for width, rows in groups)
-    assert {len(rows) for _, rows in groups} <= {count, TOGETHER, TOGETHER - 1}
+def test_needed_columns_end_at_the_reach_or_at_the_border():
+    assert needed_columns(100, 160) == 51 + REACH
+    assert needed_columns(254, 160) == 160 - REACH and needed_columns(255, 160) == needed_columns(320, 160) == 160
 
 
-def test_needed_widths_are_bounded_by_the_crop():
-    assert needed_width(320, 320) == 320 and needed_width(1, 320) >= 2 * (2 * REACH) and needed_width(100, 320) % 8 == 0
+def test_seams_lie_between_the_lines_and_are_blank_where_a_line_is_cut():
+    columns, is_blank = seams([3, 5], full=5, device=torch.device("cpu"))
+    assert SIDE == 2 and columns.tolist() == [3, 4, 5, 6, 12, 13, 14, 15]
+    assert is_blank.tolist() == [True, True, False, False, False, False, False, False]
+
+
+@pytest.mark.parametrize("widths", [[320, 1, 254, 255, 40, 320, 100], [7] * (TOGETHER + 1), [64], [16]])
+def test_lines_of_any_width_and_their_gradients_are_exact(widths, exact_network):
+    generator = torch.Generator().manual_seed(0)
+    crops = torch.randn(len(widths), 3, 48, 320 if len(widths) > 1 else widths[0], generator=generator,
+                        dtype=torch.float64)
+    for crop, width in zip(crops, widths, strict=True):
+        crop[..., width:] = 0
+    crops.requires_grad_(True)
+    whole, spared = exact_network.features(crops), exact_network.features(crops, widths)
+    torch.testing.assert_close(spared, whole, atol=1e-10, rtol=0)
+    pull = torch.randn(whole.shape, generator=generator, dtype=torch.float64)
+    there, here = (torch.autograd.grad(out, crops, pull)[0] for out in (whole, spared))
+    for i, width in enumerate(widths):
+        torch.testing.assert_close(here[i, ..., :width], there[i, ..., :width], atol=1e-10, rtol=1e-9)
 
 
 def test_wrong_widths_are_named(recognizer):

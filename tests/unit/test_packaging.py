@@ -35,6 +35,7 @@ FORBIDDEN = {"torchvision", "torchaudio", "opencv-python-headless"}
 NOT_IMPORTED = {
     "jupyterlab": "where the course is read",
     "ipykernel": "runs the notebooks",
+    "tensorboard": "Lightning's logger of training writes with it",
     "rapidocr": "brings the weights of PP-OCRv4, which are read from its folder",
     "rapidocr-onnxruntime": "brings the weights of PP-OCRv3, which are read from its folder",
 }

@@ -1,0 +1,98 @@
+"""What the model sees: one sample as arrays, and a batch of them as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+import torch
+
+from anytext_lib.data.lines import TextLines
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with everything that AnyText2 is told about its text; L lines, arrays are owned by the sample.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB. ``masked_image``: (H, W, 3) uint8; editing: the image with the lines' regions
+            black; generation: black everywhere.
+        caption: of the image, at most 128 words. ``text_caption``: a phrase with one ``*`` for each line.
+        texts, languages: L strings each; languages as in the file, 'Chinese' split into Chinese_sim and Chinese_tra.
+        quads: (L, 4, 2) float32, pixels, the boxes of the position masks.
+        glyph_lines: (L, 80, 512) uint8 in {0, 1}, each text alone, as large as fits.
+        glyphs: (gH, gW, 3) uint8, RGB, all lines drawn into their polygons in their colours on black; gH = s H.
+        positions: (L, H, W) uint8 in {0, 1}. ``colors``: (L, 3) float32 in 0..255, or 500 where not known.
+        font_hint: (H, W) uint8 in {0, 1}, ink of the lines, zero if there is no hint.
+        invalid_mask: (H, W) uint8 in {0, 1}. ``editing``: whether this is an editing sample.
+        name: file name of the image. ``index``: its place in the data set.
+        dropped: why lines were left out of the sample (no font has the text, no area); they are in the invalid mask.
+        skipped: pictures that could not be read and in whose place this one was taken, with the reason.
+    """
+
+    image: np.ndarray
+    masked_image: np.ndarray
+    caption: str
+    text_caption: str
+    texts: list[str]
+    languages: list[str]
+    quads: np.ndarray
+    glyph_lines: np.ndarray
+    glyphs: np.ndarray
+    positions: np.ndarray
+    colors: np.ndarray
+    font_hint: np.ndarray
+    invalid_mask: np.ndarray
+    editing: bool = False
+    name: str = ""
+    index: int = -1
+    dropped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnyTextBatch:
+    """A batch of B images of one size and their L lines, flat. Floats are float32.
+
+    Attributes:
+        images, masked_images: (B, 3, H, W) in [-1, 1], RGB. ``captions``, ``text_captions``: B strings.
+        lines: L lines, image by image, in the order of the ``*`` of the text captions (image_index says whose).
+        glyph_lines: (L, 1, 80, 512) in {0, 1}. ``glyphs``: (B, 1, gH, gW) in {0, 1}, union of the lines' ink.
+        positions: (L, 1, H, W) in {0, 1}. ``colors``: (L, 3) in 0..255, or 500.
+        font_hints: (B, 1, H, W) in {0, 1}. ``invalid_mask``: (B, 1, H, W) in {0, 1}.
+        editing: (B,) bool. ``names``: B strings. ``indices``: (B,) int64.
+        dropped, skipped: the reports of all samples, to be counted and shown by whoever trains.
+    """
+
+    images: torch.Tensor
+    masked_images: torch.Tensor
+    captions: list[str]
+    text_captions: list[str]
+    lines: TextLines
+    glyph_lines: torch.Tensor
+    glyphs: torch.Tensor
+    positions: torch.Tensor
+    colors: torch.Tensor
+    font_hints: torch.Tensor
+    invalid_mask: torch.Tensor
+    editing: torch.Tensor
+    names: list[str]
+    indices: torch.Tensor
+    dropped: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> AnyTextBatch:
+        """The batch with its tensors on ``device``; the geometry of the lines stays on the CPU."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> AnyTextBatch:
+        """The batch in page-locked memory (what a DataLoader with ``pin_memory`` calls)."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, function) -> AnyTextBatch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: function(value) for name, value in tensors.items()
+                                if isinstance(value, torch.Tensor)})

@@ -1,0 +1,177 @@
+"""The command `anytext data`: check, convert, index, shards."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+ABOUT = "Annotated pictures in the AnyWord form: check, convert, prepare."
+EPILOG = "Exit status: 0 all well; 1 problems were found in the data; 2 the request was wrong."
+
+
+def data_parser() -> ArgumentParser:
+    """The parser of `anytext data`, on its own."""
+    parser = ArgumentParser(prog="anytext data", description=ABOUT, epilog=EPILOG)
+    add_data_commands(parser)
+    return parser
+
+
+def add_data_commands(parser: ArgumentParser) -> None:
+    """Give ``parser`` the subcommands.  A parser that is itself a subcommand must have been added to its own before."""
+    parts = parser.add_subcommands(required=True)
+    parts.add_subcommand("check", _check_parser(), help="hold a data set to its schema, with a remedy for each problem")
+    parts.add_subcommand("convert", _convert_parser(), help="make one of a plain folder (CSV, JSONL, ICDAR 2015)")
+    parts.add_subcommand("index", _index_parser(), help="build the memory-mapped index of a large annotation file")
+    parts.add_subcommand("shards", _shards_parser(), help="write pictures and annotations into tar files (webdataset)")
+
+
+def _check_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Check an annotation file and its pictures.", epilog=EPILOG)
+    parser.add_argument("path", type=Path, help="annotation file (JSON), or a folder with an annotations.json")
+    parser.add_argument("--images", type=Literal["decode", "open", "none"], default="decode",
+                        help="decode every picture; open it for its size only (faster); or leave pictures alone")
+    parser.add_argument("--max-chars", type=int, default=20, help="longest text that is drawn and read")
+    parser.add_argument("--percent", type=float, default=1.0, help="share of the entries to check, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the share and of the contact sheet")
+    parser.add_argument("--font", action="append", metavar="FILE",
+                        help="font file that can write texts as well; may be repeated")
+    parser.add_argument("--ignore", action="append", metavar="KIND",
+                        help="kind of problem that does not count, as text_too_long; may be repeated")
+    parser.add_argument("--show", type=int, default=5, help="problems of each kind to print")
+    parser.add_argument("--sheet", type=Path | None, metavar="FILE", help="draw samples with their polygons")
+    parser.add_argument("--sheet-count", type=int, default=12, help="samples on the sheet")
+    parser.add_argument("--json", type=Path | None, metavar="FILE", help="write the report as JSON as well")
+    return parser
+
+
+def _convert_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Turn a folder of pictures into a data set.", epilog=EPILOG)
+    parser.add_argument("folder", type=Path, help="folder of the pictures")
+    parser.add_argument("--output", type=Path | None, help="annotation file (default: annotations.json in the folder)")
+    parser.add_argument("--form", type=Literal["auto", "csv", "jsonl", "icdar"], default="auto",
+                        help="of the annotations (default: by what is there)")
+    parser.add_argument("--annotations", type=Path | None, help="the CSV or JSONL, or the folder of the gt_*.txt")
+    parser.add_argument("--language", type=str, default="auto", help="of lines that do not say theirs")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    return parser
+
+
+def _index_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Build the index of an annotation file, unless it is up to date.",
+                            epilog=EPILOG)
+    parser.add_argument("path", type=Path, help="annotation file (JSON)")
+    parser.add_argument("--cache", type=Path | None, help="folder for the index (default: beside the JSON)")
+    parser.add_argument("--rebuild", action="store_true", help="build it in any case")
+    return parser
+
+
+def _shards_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Write pictures and annotations into tar files.", epilog=EPILOG)
+    parser.add_argument("path", type=Path, help="annotation file (JSON)")
+    parser.add_argument("output", type=Path, help="folder for the shards")
+    parser.add_argument("--per-shard", type=int, default=1000, help="samples of a shard")
+    parser.add_argument("--cache", type=Path | None, help="folder for the index (default: beside the JSON)")
+    parser.add_argument("--skip-missing", action="store_true", help="leave out entries whose picture is missing")
+    parser.add_argument("--force", action="store_true", help="replace shards that are there")
+    return parser
+
+
+def run_data(options: Namespace) -> int:
+    """Do what ``options`` (of ``data_parser``) ask; 0 all well, 1 problems in the data, 2 a wrong request."""
+    from anytext_lib.data.anyword import AnyWordError
+    from anytext_lib.data.convert import ConversionError
+    from anytext_lib.data.shard_writer import ShardError
+
+    command = options.subcommand
+    try:
+        return COMMANDS[command](options[command])
+    except (AnyWordError, ConversionError) as error:
+        print(f"anytext data {command}: {error}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError, ShardError) as error:
+        print(f"anytext data {command}: {error}", file=sys.stderr)
+        return 2
+
+
+def check(options: Namespace) -> int:
+    """`anytext data check`."""
+    from anytext_lib.data.atomic import atomic_path
+    from anytext_lib.data.check import check_data, readable_entries
+    from anytext_lib.data.contact_sheet import contact_sheet
+
+    report = check_data(options.path, images=options.images, max_chars=options.max_chars, percent=options.percent,
+                        seed=options.seed, ignore=tuple(options.ignore or ()), limit=max(100, options.show),
+                        fonts=tuple(options.font or ()), progress=_Progress())
+    print(report.summary(options.show))
+    if options.json is not None:
+        with atomic_path(options.json) as temporary:
+            temporary.write_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        print(f"wrote {options.json}")
+    if options.sheet is not None:
+        samples = readable_entries(options.path, options.sheet_count, options.seed)
+        if samples:
+            contact_sheet(samples, path=options.sheet)
+            print(f"wrote {options.sheet}: {len(samples)} samples")
+        else:
+            print("no contact sheet: there is no entry that can be read", file=sys.stderr)
+    return 0 if report.ok else 1
+
+
+def convert(options: Namespace) -> int:
+    """`anytext data convert`."""
+    from anytext_lib.data.convert import convert_folder
+
+    made = convert_folder(options.folder, options.output, form=options.form, annotations=options.annotations,
+                          language=options.language, force=options.force)
+    print(f"wrote {made.output} from {made.form}: {made.images} pictures, {made.lines} lines, {made.invalid} of them "
+          "marked invalid")
+    if made.unannotated:
+        print(f"{len(made.unannotated)} pictures have no annotation and were left out, "
+              f"{made.unannotated[0].name} among them")
+    print(f"Now check it: anytext data check {made.output}")
+    return 0
+
+
+def index(options: Namespace) -> int:
+    """`anytext data index`."""
+    from anytext_lib.data.index import AnyWordIndex
+
+    made = AnyWordIndex.open(options.path, cache=options.cache, rebuild=options.rebuild)
+    print(f"{made.path}: {len(made)} pictures, {made.stamp.lines} lines")
+    return 0
+
+
+def shards(options: Namespace) -> int:
+    """`anytext data shards`."""
+    from anytext_lib.data.index import AnyWordIndex, print_report
+    from anytext_lib.data.shard_writer import write_shards
+
+    records = AnyWordIndex.open(options.path, cache=options.cache)
+    made = write_shards(records, options.output, options.per_shard, options.force, options.skip_missing,
+                        report=print_report)
+    print(f"{options.output}: {made.samples} samples in {len(made.paths)} shards")
+    for path in made.missing[:5]:
+        print(f"left out, there is no picture {path}")
+    if len(made.missing) > 5:
+        print(f"... and {len(made.missing) - 5} more without a picture")
+    return 1 if made.missing else 0
+
+
+class _Progress:
+    """Tells how far a long check is, on standard error, every ten seconds."""
+
+    def __init__(self):
+        self.told = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if time.monotonic() - self.told > 10:
+            self.told = time.monotonic()
+            print(f"anytext: {done} pictures checked", file=sys.stderr, flush=True)
+
+
+COMMANDS = {"check": check, "convert": convert, "index": index, "shards": shards}

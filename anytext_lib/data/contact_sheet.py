@@ -1,0 +1,149 @@
+"""One picture of many samples: each with the polygons of its lines, numbered, and what the lines say below it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anytext_lib.data.anyword import AnnotatedImage, Annotation
+from anytext_lib.data.atomic import atomic_path
+from anytext_lib.data.fonts import MissingGlyphError, fonts_for, load_fonts, pil_font
+
+TILE, MARGIN, ROW, TEXT, SHOWN = 384, 14, 21, 15, 8  # pixels: picture, gap, row of text, letters; lines listed
+PAPER, INK, FAINT, INVALID = (255, 255, 255), (25, 25, 25), (120, 120, 120), (120, 120, 120)
+COLOURS = ((214, 39, 40), (31, 119, 180), (44, 140, 44), (200, 100, 0), (130, 80, 180), (0, 140, 150), (190, 50, 140),
+           (120, 85, 60))
+
+
+def contact_sheet(images: Sequence[AnnotatedImage], columns: int = 4, path: str | os.PathLike | None = None):
+    """Draw the samples.
+
+    A polygon starts at its dot; its number stands there and in the list below.  Polygons of lines that are marked
+    invalid are grey and dashed.  A picture that cannot be read gives an empty tile that says so.
+
+    Args:
+        images: what to draw. ``columns``: pictures side by side. ``path``: where to save the sheet (atomically), if
+            at all; the suffix says the format (.png, .jpg, ...).
+
+    Returns:
+        a ``PIL.Image`` in RGB.
+
+    Raises:
+        ValueError: no images, or a suffix that is no format.
+    """
+    from PIL import Image
+
+    if not images or columns < 1:
+        raise ValueError(f"a contact sheet needs a picture and a column, got {len(images)} and {columns}")
+    tiles = [_tile(image) for image in images]
+    columns = min(columns, len(tiles))
+    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    heights = [max(tile.height for tile in row) for row in rows]
+    sheet = Image.new("RGB", (MARGIN + columns * (TILE + MARGIN), MARGIN + sum(heights) + MARGIN * len(rows)), PAPER)
+    top = MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        for i, tile in enumerate(row):
+            sheet.paste(tile, (MARGIN + i * (TILE + MARGIN), top))
+        top += height + MARGIN
+    if path is not None:
+        _save(sheet, Path(path))
+    return sheet
+
+
+def _save(sheet, path: Path) -> None:
+    from PIL import Image
+
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path.name} does not end as a picture does: name the sheet something.png or something.jpg")
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format=kind)
+
+
+def _tile(image: AnnotatedImage):
+    """One sample: picture, name, list of lines."""
+    from PIL import Image, ImageDraw
+
+    picture, note = _picture(image)
+    listed = image.annotations[:SHOWN]
+    more = len(image.annotations) - len(listed)
+    tile = Image.new("RGB", (TILE, picture.height + ROW * (1 + len(listed) + bool(more)) + 6), PAPER)
+    tile.paste(picture, ((TILE - picture.width) // 2, 0))
+    draw, y = ImageDraw.Draw(tile), picture.height + 4
+    _write(draw, (0, y), f"{image.name}  {note}", FAINT)
+    for i, line in enumerate(listed):
+        y += ROW
+        colour = COLOURS[i % len(COLOURS)] if line.valid else INVALID
+        _badge(draw, (9, y + ROW // 2 - 1), i, colour)
+        _write(draw, (24, y), line.text or "(no text)", INK if line.valid else FAINT, suffix=_suffix(line))
+        if line.color:
+            draw.rectangle((TILE - 16, y + 3, TILE - 3, y + 16), fill=line.color, outline=FAINT)
+    if more:
+        _write(draw, (24, y + ROW), f"and {more} more", FAINT)
+    return tile
+
+
+def _suffix(line: Annotation) -> str:
+    return f"  {line.language}" + ("" if line.valid else ", invalid")
+
+
+def _picture(image: AnnotatedImage):
+    """The picture with its polygons, at most TILE pixels wide and high, and its size in words."""
+    from PIL import Image, ImageDraw
+
+    try:
+        with Image.open(image.path) as file:
+            picture = file.convert("RGB")
+    except (OSError, ValueError, SyntaxError):
+        empty = Image.new("RGB", (TILE, TILE // 2), (225, 225, 225))
+        _write(ImageDraw.Draw(empty), (12, TILE // 4 - 10), "this picture cannot be read", INK)
+        return empty, ""
+    note = f"{picture.width} x {picture.height}"
+    scale = TILE / max(picture.size)
+    size = [max(1, round(side * scale)) for side in picture.size]
+    picture = picture.resize([2 * side for side in size], Image.Resampling.LANCZOS)  # drawn at twice the size: smooth
+    draw = ImageDraw.Draw(picture)
+    for i, line in enumerate(image.annotations):
+        points = np.asarray(line.polygon) * 2 * scale
+        if np.isfinite(points).all():
+            _outline(draw, np.clip(points, -1e4, 1e4), i, line.valid)
+    return picture.resize(size, Image.Resampling.LANCZOS), note
+
+
+def _outline(draw, points: np.ndarray, number: int, valid: bool) -> None:
+    """A polygon with its number, at twice the size."""
+    colour = COLOURS[number % len(COLOURS)] if valid else INVALID
+    for shade, width in (((255, 255, 255), 8), (colour, 4)):  # a light rim, to be seen on any picture
+        for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
+            steps = 1 if valid else max(1, int(np.hypot(*(b - a)) / 20))
+            for k in range(0, steps, 2 if steps > 1 else 1):
+                ends = a + (b - a) * k / steps, a + (b - a) * (k + 1) / steps
+                draw.line([tuple(end) for end in ends], fill=shade, width=width)
+    _badge(draw, points[0], number, colour, 2)
+
+
+def _badge(draw, centre, number: int, colour: tuple[int, int, int], scale: int = 1) -> None:
+    x, y, r = float(centre[0]), float(centre[1]), 9 * scale
+    draw.ellipse((x - r, y - r, x + r, y + r), fill=colour, outline=PAPER, width=scale)
+    draw.text((x, y), str(number), fill=PAPER, font=pil_font("OpenSans", 12 * scale), anchor="mm")
+
+
+def _write(draw, place: tuple[int, int], text: str, colour, suffix: str = "") -> None:
+    """Text in a font that has its letters (others become ?), cut to the tile, with a faint suffix."""
+    text = text.replace("\n", " ")
+    try:
+        name = fonts_for(text)[0]
+    except MissingGlyphError:
+        name = max(load_fonts(), key=lambda n: len(text) - len(load_fonts()[n].missing(text)))
+        text = "".join(c if c in load_fonts()[name].characters else "?" for c in text)
+    font = pil_font(name, TEXT)
+    room = TILE - 20 - place[0] - pil_font("OpenSans", TEXT - 3).getlength(suffix)
+    while text and font.getlength(text) > room:
+        text = text[:-2].rstrip("…") + "…" if "…" in load_fonts()[name].characters else text[:-1]
+    baseline = place[1] + ROW - 6
+    draw.text((place[0], baseline), text, fill=colour, font=font, anchor="ls")
+    draw.text((place[0] + font.getlength(text), baseline), suffix, fill=FAINT, font=pil_font("OpenSans", TEXT - 3),
+              anchor="ls")

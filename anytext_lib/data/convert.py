@@ -1,0 +1,202 @@
+"""Turn a plain folder of pictures with a CSV, a JSONL or ICDAR 2015 text files into an AnyWord annotation file."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anytext_lib.data.anyword import AnnotatedImage, Annotation, write_anyword
+from anytext_lib.data.atomic import atomic_path
+from anytext_lib.data.check_schema import languages
+from anytext_lib.data.convert_readers import READERS, Found, Place
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+AUTO = "auto"
+
+
+class ConversionError(ValueError):
+    """The annotations cannot be converted; ``problems`` lists all, each with file, line and remedy."""
+
+    def __init__(self, problems: list[str], shown: int = 20):
+        self.problems = problems
+        more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
+        super().__init__("\n".join(problems[:shown] + more))
+
+
+@dataclass
+class Conversion:
+    """What was converted.
+
+    Attributes:
+        output: the annotation file written. ``form``: "csv", "jsonl" or "icdar".
+        images, lines, invalid: numbers of pictures, lines, and of those the ones marked invalid.
+        unannotated: pictures of the folder that no annotation names; they are left out.
+    """
+
+    output: Path
+    form: str
+    images: int = 0
+    lines: int = 0
+    invalid: int = 0
+    unannotated: list[Path] = field(default_factory=list)
+
+
+def convert_folder(folder: str | os.PathLike, output: str | os.PathLike | None = None, *, form: str = AUTO,
+                   annotations: str | os.PathLike | None = None, language: str = AUTO,
+                   force: bool = False) -> Conversion:
+    """Write the AnyWord annotations of a folder of pictures (searched with its subfolders).
+
+    CSV: a header with image, x1, y1, ..., x4, y4, text, and if wanted language, valid, caption; comma, semicolon, tab.
+    JSONL: an object a line, with image, quad (or polygon), text, and if wanted language, valid, color, caption; or
+    with image and lines, a list of such objects.  ICDAR 2015: gt_NAME.txt beside or below the folder of NAME.jpg, lines
+    x1,y1,...,x4,y4,text.  The text ``###`` marks a line that cannot be read (valid: false).  A byte order mark is
+    accepted everywhere.
+
+    Args:
+        folder: of the pictures. ``output``: the JSON to write, by default annotations.json in the folder.
+        form: "csv", "jsonl", "icdar", or "auto": what the folder contains.
+        annotations: the CSV or JSONL, or the folder of the gt_*.txt, by default looked for in ``folder``.
+        language: of all lines that do not say theirs; "auto" goes by the script of the text.
+        force: replace an existing output.
+
+    Returns:
+        a Conversion.  The file appears complete or not at all.
+
+    Raises:
+        ConversionError: something in the annotations is wrong, with all places; nothing is written.
+        FileExistsError: the output exists. FileNotFoundError: no such folder, or nothing to convert.
+        ValueError: an unknown form or language, or several annotation files to choose from.
+    """
+    root = Path(folder)
+    target = root / "annotations.json" if output is None else Path(output)
+    _check_request(root, target, form, language, force)
+    form, sources = _sources(root, form, None if annotations is None else Path(annotations))
+    gathered = _Gathered(root, language)
+    for source in sources:
+        for found in READERS[form](source):
+            gathered.take(found)
+    if gathered.problems:
+        raise ConversionError(gathered.problems)
+    images = list(gathered.images.values())
+    data_root = Path(os.path.relpath(root.resolve(), target.resolve().parent)).as_posix()
+    with atomic_path(target) as temporary:
+        write_anyword(temporary, images, data_root)
+    lines = [line for image in images for line in image.annotations]
+    unannotated = [path for path in gathered.pictures if path.relative_to(root).as_posix() not in gathered.images]
+    return Conversion(target, form, len(images), len(lines), sum(not line.valid for line in lines), unannotated)
+
+
+def detect_language(text: str) -> str:
+    """The language of AnyWord that the script of ``text`` points to; Latin if none does."""
+    seen = [_script(ord(c)) for c in text]
+    for name in ("Japanese", "Korean", "Arabic", "Bangla", "Hindi", "Chinese"):  # kana decides before Chinese signs
+        if name in seen:
+            return name
+    return "Latin"
+
+
+_SCRIPTS = ((0x0600, 0x06FF, "Arabic"), (0x0750, 0x077F, "Arabic"), (0x0900, 0x097F, "Hindi"),
+            (0x0980, 0x09FF, "Bangla"), (0x1100, 0x11FF, "Korean"), (0x3040, 0x30FF, "Japanese"),
+            (0x3130, 0x318F, "Korean"), (0x3400, 0x9FFF, "Chinese"), (0xAC00, 0xD7AF, "Korean"),
+            (0xF900, 0xFAFF, "Chinese"), (0xFB50, 0xFDFF, "Arabic"), (0xFE70, 0xFEFC, "Arabic"),
+            (0x20000, 0x3FFFF, "Chinese"))
+
+
+def _script(code: int) -> str | None:
+    return next((name for low, high, name in _SCRIPTS if low <= code <= high), None)
+
+
+class _Gathered:
+    """Pictures with the lines found so far, and what was wrong."""
+
+    def __init__(self, root: Path, language: str):
+        self.root, self.language = root, language
+        self.pictures = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        self.by_stem: dict[str, list[Path]] = {}
+        for path in self.pictures:
+            self.by_stem.setdefault(path.stem, []).append(path)
+        self.images: dict[str, AnnotatedImage] = {}
+        self.problems: list[str] = []
+
+    def take(self, found: Found) -> None:
+        """Add a line, a picture, or a problem."""
+        if found.problem:
+            self.problems.append(f"{found.place}: {found.problem}")
+            return
+        path = self._picture(found)
+        if path is None:
+            return
+        name = path.relative_to(self.root).as_posix()
+        image = self.images.setdefault(name, AnnotatedImage(path, name, found.caption))
+        if found.caption and image.caption != found.caption:
+            if image.caption:
+                self._fault(found.place, f"the picture {name} has another caption than before; give one only")
+                return
+            self.images[name] = image = AnnotatedImage(path, name, found.caption, image.annotations)
+        if found.polygon is not None:
+            language = found.language or (detect_language(found.text) if self.language == AUTO else self.language)
+            if language not in languages():
+                self._fault(found.place, f"there is no language {language!r}; write one of {', '.join(languages())}")
+                return
+            image.annotations.append(Annotation(found.polygon, found.text, language, found.valid, found.color))
+
+    def _picture(self, found: Found) -> Path | None:
+        if not found.by_stem:
+            path = self.root / found.image
+            if path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
+                return path
+            self._fault(found.place, f"there is no picture {found.image!r} in {self.root}; correct the name, or "
+                                     "restore the picture")
+            return None
+        candidates = self.by_stem.get(found.image, [])
+        if len(candidates) != 1:
+            many = f"{len(candidates)} pictures are called" if candidates else "there is no picture called"
+            self._fault(found.place, f"{many} {found.image}.jpg (or .png ...) in {self.root}; there must be one for "
+                                     "each text file")
+            return None
+        return candidates[0]
+
+    def _fault(self, place: Place, problem: str) -> None:
+        self.problems.append(f"{place}: {problem}")
+
+
+def _check_request(root: Path, target: Path, form: str, language: str, force: bool) -> None:
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}: give the folder of the pictures")
+    if form != AUTO and form not in READERS:
+        raise ValueError(f"form is one of {AUTO}, {', '.join(READERS)}, got {form!r}")
+    if language != AUTO and language not in languages():
+        raise ValueError(f"language is auto or one of {', '.join(languages())}, got {language!r}")
+    if target.exists() and not force:
+        raise FileExistsError(f"{target} exists: give another output, or replace it with force (--force)")
+
+
+def _sources(root: Path, form: str, given: Path | None) -> tuple[str, list[Path]]:
+    """The form and the annotation files, in natural order."""
+    if given is not None and given.is_file():
+        by_suffix = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".txt": "icdar"}.get(given.suffix.lower())
+        if form == AUTO and by_suffix is None:
+            raise ValueError(f"{given.name} does not say its form: give form (--form csv, jsonl or icdar)")
+        return by_suffix if form == AUTO else form, [given]
+    if given is not None and not given.is_dir():
+        raise FileNotFoundError(f"there are no annotations {given}: give a CSV, a JSONL, or a folder of gt_*.txt")
+    place = root if given is None else given
+    patterns = {"csv": ("*.csv", "*.tsv"), "jsonl": ("*.jsonl",), "icdar": ("gt_*.txt",)}
+    found = {kind: sorted({p for pattern in globs for p in place.rglob(pattern)}, key=_natural)
+             for kind, globs in patterns.items() if form in (AUTO, kind)}
+    found = {kind: paths for kind, paths in found.items() if paths}
+    if not found:
+        raise FileNotFoundError(f"no annotations in {place}: there must be a .csv, a .jsonl, or files gt_NAME.txt")
+    kinds = list(found)
+    if len(kinds) > 1 or (kinds[0] != "icdar" and len(found[kinds[0]]) > 1):
+        names = [path.name for paths in found.values() for path in paths[:3]]
+        raise ValueError(f"several annotation files in {place} ({', '.join(names)}): choose one with annotations "
+                         "(--annotations), or a form (--form)")
+    return kinds[0], found[kinds[0]]
+
+
+def _natural(path: Path) -> list:
+    """Sorts img_2 before img_10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.as_posix())]

@@ -1,0 +1,103 @@
+"""Scenes of one word as training samples, drawn from a seed: the data of the mini model."""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from anytext_lib.data.anyword import AnnotatedImage, Annotation
+from anytext_lib.data.batch import Sample
+from anytext_lib.data.sample import SampleConfig, build_sample
+from anytext_lib.data.scene_words import SPLITS, draw_word, words_of
+from anytext_lib.data.scenes import Scene, render_scene
+
+SIZE = (64, 192)  # of the mini model's scenes: height and width in pixels
+_SCENE, _SAMPLE, _EPOCH = 1, 2, 3  # streams of random numbers
+
+
+class SceneDataset(Dataset):
+    """Rendered scenes with one word each, as samples.
+
+    The scene of item i, its word included, depends on the seed, the split and i only, and so does the sample, whatever
+    was asked for before; only ``caption_dropout`` is drawn anew in every epoch.
+
+    Args:
+        config: how samples are made; None takes generation samples of 64 x 192 pixels.
+        seed: of everything random.
+        split: "train", "validation" or "test": whose words are written (see ``scene_words``).
+        epoch_length: number of scenes.
+        invented: probability of a made-up word in a scene of "train"; the other splits have real words only.
+        effects: tilt, perspective, shadows, blur, uneven light and noise; off, letters stand upright and clear.
+        caption_dropout: probability that the image caption is empty, so that the model can be guided.
+        cache: keep the samples in memory, compressed to about 20 KiB each, so that only the first epoch draws.
+
+    Raises:
+        ValueError: unknown split, or no scene at all.
+    """
+
+    def __init__(self, config: SampleConfig | None = None, seed: int = 0, split: str = "train",
+                 epoch_length: int = 8192, invented: float = 0.5, effects: bool = False,
+                 caption_dropout: float = 0.0, cache: bool = True):
+        words_of(split)
+        if epoch_length < 1:
+            raise ValueError(f"epoch_length is the number of scenes, at least 1, got {epoch_length}")
+        for name, value in {"invented": invented, "caption_dropout": caption_dropout}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is a probability in [0, 1], got {value}")
+        self.config = config or SampleConfig(image_size=SIZE, mask_ratio=0.0, font_hint_prob=0.0, max_lines=1)
+        self.seed, self.split, self.epoch_length, self.effects = int(seed), split, epoch_length, effects
+        self.invented = invented if split == "train" else 0.0
+        self.caption_dropout, self.epoch = caption_dropout, 0
+        self._kept: dict[int, bytes] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return self.epoch_length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose captions are dropped."""
+        self.epoch = int(epoch)
+
+    def scene(self, i: int) -> Scene:
+        """The scene of item ``i``; a word that finds no room in its font is drawn again in another scene."""
+        rng = self._rng(_SCENE, i)
+        while True:
+            word, seed = draw_word(rng, self.split, self.invented), int(rng.integers(2**48))
+            try:
+                return render_scene(seed, self.config.image_size, texts=[word], invalid=0.0, effects=self.effects)
+            except ValueError:
+                continue
+
+    def __getitem__(self, i: int) -> Sample:
+        """Sample ``i``; IndexError if there is none."""
+        i = int(i)
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"item {i} of a data set of {len(self)} scenes")
+        sample = self._sample(i % len(self))
+        if self.caption_dropout and self._rng(_EPOCH, i, self.epoch).random() < self.caption_dropout:
+            return replace(sample, caption="")
+        return sample
+
+    def _sample(self, i: int) -> Sample:
+        if self._kept is not None and i in self._kept:
+            return pickle.loads(zlib.decompress(self._kept[i]))
+        scene = self.scene(i)
+        sample = build_sample(scene.image, scene_record(scene), self.config, self._rng(_SAMPLE, i))
+        sample = replace(sample, index=i)
+        if self._kept is not None:
+            self._kept[i] = zlib.compress(pickle.dumps(sample, protocol=pickle.HIGHEST_PROTOCOL), 1)
+        return sample
+
+    def _rng(self, *stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, list(SPLITS).index(self.split), *stream])
+
+
+def scene_record(scene: Scene) -> AnnotatedImage:
+    """The annotation of a scene in the form of AnyWord; there is no file of that name."""
+    name = f"scene_{scene.seed}.png"
+    return AnnotatedImage(Path(name), name, scene.caption, [
+        Annotation(line.polygon, line.text, line.language, line.valid, line.color) for line in scene.lines])

@@ -1,0 +1,93 @@
+"""The command `anytext data`: exit status and what it says."""
+
+import json
+
+import pytest
+from jsonargparse import ArgumentParser
+from PIL import Image
+
+from anytext_lib.data.command import add_data_commands, data_parser, run_data
+
+ROWS = "image,x1,y1,x2,y2,x3,y3,x4,y4,text\na.jpg,10,10,90,12,90,40,10,38,Tea\n"
+
+
+def data(*arguments):
+    return run_data(data_parser().parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two pictures and a CSV for one of them."""
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (120, 60), (200, 210, 190)).save(tmp_path / name)
+    (tmp_path / "lines.csv").write_text(ROWS, "utf-8")
+    return tmp_path
+
+
+def test_from_a_plain_folder_to_shards(folder, capsys):
+    target = folder / "annotations.json"
+    assert data("convert", folder) == 0
+    said = capsys.readouterr().out
+    assert "1 pictures, 1 lines" in said and "1 pictures have no annotation" in said and "anytext data check" in said
+    assert data("check", folder, "--sheet", folder / "sheet.png", "--json", folder / "report.json") == 0
+    assert "No problem found." in capsys.readouterr().out
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.width > 384
+    assert json.loads((folder / "report.json").read_text())["lines"] == 1
+    assert data("index", target) == 0
+    assert ".annotations.json.arrow: 1 pictures, 1 lines" in capsys.readouterr().out
+    assert data("index", target, "--rebuild", "--cache", folder / "cache") == 0
+    assert len(list((folder / "cache").glob("*.arrow"))) == 1
+    assert data("shards", target, folder / "out", "--per-shard", 10) == 0
+    assert "1 samples in 1 shards" in capsys.readouterr().out
+    assert data("shards", target, folder / "out") == 2
+    assert "there are shards in" in capsys.readouterr().err
+
+
+def test_problems_give_1(folder, capsys):
+    row = {"img_name": "gone.jpg", "annotations": [
+        {"polygon": [[1, 1], [9, 1], [9, 9]], "text": "Tea" * 9, "language": "Latin"}] * 3}
+    path = folder / "annotations.json"
+    path.write_text(json.dumps({"data_root": ".", "data_list": [row]}), "utf-8")
+    assert data("check", path, "--show", 1) == 1
+    said = capsys.readouterr().out
+    assert "text_too_long: 3" in said and "... and 2 more" in said and "4 problems found." in said
+    assert data("check", path, "--ignore", "text_too_long", "--ignore", "missing_image") == 0
+    assert data("check", path, "--images", "none", "--max-chars", 30) == 0
+    assert data("shards", path, folder / "out") == 2
+    assert "there is no picture" in capsys.readouterr().err
+    assert data("shards", path, folder / "out", "--skip-missing") == 1
+    assert "left out, there is no picture" in capsys.readouterr().out
+    path.write_text('{"data_root": ".", "data_list": [', "utf-8")
+    assert data("index", path) == 1 and "ends too soon" in capsys.readouterr().err
+    assert data("check", path, "--sheet", folder / "sheet.png") == 1
+    assert "no contact sheet" in capsys.readouterr().err
+    (folder / "lines.csv").write_text(ROWS.replace("a.jpg", "c.jpg"), "utf-8")
+    assert data("convert", folder, "--force") == 1
+    assert "lines.csv, line 2: there is no picture 'c.jpg'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["check", "gone"], "no annotation file"), (["index", "gone.json"], "no annotation file"),
+    (["convert", "gone"], "no folder gone"), (["convert", "."], "no annotations in"),
+    (["check", ".", "--percent", "2"], "no annotation file"),
+])
+def test_wrong_requests_give_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert data(*arguments) == 2
+    assert f"anytext data {arguments[0]}: " in (said := capsys.readouterr().err) and message in said
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["mend"], ["check", "x", "--images", "some"], []])
+def test_the_parser_refuses(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        data(*arguments)
+    assert caught.value.code == 2 and capsys.readouterr().err
+
+
+def test_as_a_command_of_another_parser(folder, capsys):
+    top, data_part = ArgumentParser(), ArgumentParser()
+    top.add_subcommands().add_subcommand("data", data_part)
+    add_data_commands(data_part)
+    options = top.parse_args(["data", "convert", str(folder)])
+    assert run_data(options[options.subcommand]) == 0

@@ -1,0 +1,147 @@
+"""A model as a folder: one configuration, and the weights of each part in safetensors.
+
+    anytext2.json                                    what AnyText2Model.from_config takes
+    vae, unet, writenet, text_embedding/             config.json, diffusion_pytorch_model.safetensors (diffusers)
+    text_encoder/                                    config.json, model.safetensors (transformers)
+    recognizer/model.safetensors                     left out if it is PP-OCRv3 as it comes with the package
+    tokenizer/                                       vocabulary and merges
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from anytext_lib.models.config import FORMAT, ModelConfigError
+from anytext_lib.models.tokenizers import TokenizerError
+from anytext_lib.ocr.trainable import TrainableRecognizer
+
+if TYPE_CHECKING:
+    from anytext_lib.models.anytext2 import AnyText2Model
+
+CONFIG = "anytext2.json"
+WEIGHTS = {"vae": "diffusion_pytorch_model.safetensors", "unet": "diffusion_pytorch_model.safetensors",
+           "writenet": "diffusion_pytorch_model.safetensors", "text_embedding": "diffusion_pytorch_model.safetensors",
+           "text_encoder": "model.safetensors", "recognizer": "model.safetensors"}
+PACKAGED = "packaged"  # the recogniser is the one that comes with the package
+TOKENIZER = "tokenizer"
+
+
+class StorageError(ValueError):
+    """A model's folder is incomplete, damaged or of another model; the message says which file and why."""
+
+
+def save(model: AnyText2Model, folder: str | os.PathLike, dtype: torch.dtype | None = None) -> None:
+    """Write ``model`` into ``folder`` (made if missing); the configuration comes last, so that a folder without it is
+    known to be incomplete."""
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / CONFIG).unlink(missing_ok=True)
+    packaged = _is_packaged(model.recognizer)
+    for name, file in WEIGHTS.items():
+        if name == "recognizer" and packaged:
+            continue
+        part = getattr(model, name)
+        (root / name).mkdir(exist_ok=True)
+        if hasattr(part, "save_config"):
+            part.save_config(root / name)
+        elif hasattr(part, "config"):
+            part.config.to_json_file(root / name / "config.json")
+        save_file(_stored(part, dtype), root / name / file, metadata={"format": "pt"})
+    config = model.config | {"format": FORMAT, "tokenizer": _save_tokenizer(model, root),
+                             "recognizer": PACKAGED if packaged else "recognizer"}
+    temporary = root / f".{CONFIG}.new"
+    temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, root / CONFIG)
+
+
+def load(cls: type[AnyText2Model], folder: str | os.PathLike, device: torch.device | str,
+         dtype: torch.dtype) -> AnyText2Model:
+    """The model that ``save`` wrote.
+
+    Raises:
+        StorageError: no model there, or a part of it is missing, damaged or of another size.
+    """
+    root = Path(folder)
+    if not (root / CONFIG).is_file():
+        raise StorageError(f"no model in {root}: the file {CONFIG} is missing (not a folder of save_pretrained, or "
+                           "saving was interrupted)")
+    try:
+        with torch.device("meta"):
+            model = cls(root / CONFIG)
+    except ModelConfigError as error:
+        raise StorageError(str(error)) from error
+    model.to_empty(device="cpu")
+    model.text_encoder.embeddings.position_ids = _position_ids(model.text_encoder)
+    for name, file in WEIGHTS.items():
+        part = getattr(model, name)
+        if name == "recognizer" and model.config.get("recognizer") == PACKAGED:
+            part.load_state_dict(TrainableRecognizer.from_pretrained().state_dict())
+            continue
+        load_part(part, root / name / file)
+    for name in WEIGHTS:  # nn.Module's own: diffusers' warns whenever it is told a dtype
+        nn.Module.to(getattr(model, name), device=device, dtype=torch.float32 if name == "recognizer" else dtype)
+    return model.eval()
+
+
+def load_part(part: nn.Module, path: Path) -> None:
+    """Load the weights of one part, whatever floating dtype they are stored in.
+
+    Raises:
+        StorageError: the file is missing or damaged, or tensors are missing, unknown or of another shape.
+    """
+    if not path.is_file():
+        raise StorageError(f"the weights {path} are missing: copy the whole folder again")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise StorageError(f"cannot read the weights {path}: {error}. The file is damaged or cut off: copy it "
+                           "again") from error
+    own = part.state_dict()
+    missing, unknown = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+    if missing or unknown:
+        raise StorageError(f"{path} does not fit: {len(missing)} tensors are missing {missing[:3]}, {len(unknown)} are "
+                           f"unknown {unknown[:3]}; the configuration is of another model")
+    wrong = [name for name in own if own[name].shape != tensors[name].shape]
+    if wrong:
+        raise StorageError(f"{path} does not fit at {wrong[0]}: it holds {tuple(tensors[wrong[0]].shape)}, expected "
+                           f"{tuple(own[wrong[0]].shape)} ({len(wrong)} such tensors)")
+    part.load_state_dict(tensors)
+
+
+def _save_tokenizer(model: AnyText2Model, root: Path) -> str:
+    """What the stored configuration names: the model's own folder, or what it named before if it is not there.
+
+    Upstream's checkpoints hold no tokenizer, so a converted model may have none; then reading a caption raises.
+    """
+    try:
+        model.tokenizer.save_pretrained(str(root / TOKENIZER))
+    except TokenizerError:
+        return model.config["tokenizer"]
+    return TOKENIZER
+
+
+def _position_ids(text_encoder: nn.Module) -> torch.Tensor:
+    """The one tensor that is made and not stored."""
+    return torch.arange(text_encoder.config.max_position_embeddings).expand(1, -1)
+
+
+def _stored(part: nn.Module, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in part.state_dict().items()}
+    if dtype is None:
+        return tensors
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def _is_packaged(recognizer: nn.Module) -> bool:
+    """Whether it has exactly the weights that come with the package."""
+    packaged = TrainableRecognizer.from_pretrained().state_dict()
+    own = recognizer.state_dict()
+    return all(torch.equal(own[name].cpu().float(), value.float()) for name, value in packaged.items())

@@ -1,0 +1,165 @@
+"""One token for each line of text: what it says, where it stands, in which style and colour.
+
+    e = LayerNorm(W_g f(glyph line)) + p(position mask) + LayerNorm(W_s s(font hint)) + LayerNorm(W_c rgb)
+
+f is the frozen recogniser's neck, s a second one that is trained, p a small convolutional network. The projections W
+start at zero, so that every part starts as a constant.  The sum takes the place of the line's ``*`` in the caption.
+Source: AnyText2 ``cldm/embedding_manager.py`` (``EmbeddingManager``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from anytext_lib.data.lines import TextLines
+from anytext_lib.models.line_images import has_ink, style_crops
+from anytext_lib.models.writenet import zeroed
+from anytext_lib.ocr.trainable import TrainableRecognizer
+
+FEATURES = 40 * 64  # of a line, in the recogniser's neck
+PARTS = ("glyph", "position", "style", "color")
+
+
+class PositionEncoder(nn.Module):
+    """Position masks (L, 1, H, W) -> (L, width): five convolutions and the mean over the image.
+
+    Every value of ``channels`` after the first halves the size of the map.
+    """
+
+    def __init__(self, width: int, channels: Sequence[int] = (16, 32, 64, 128, 256)):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, channels[0], 3, padding=1)
+        self.conv_list = nn.ModuleList(nn.Conv2d(inside, outside, 3, padding=1, stride=2)
+                                       for inside, outside in zip(channels, channels[1:], strict=False))
+        self.conv2 = nn.Conv2d(channels[-1], width, 3, padding=1)
+
+    def forward(self, masks: torch.Tensor) -> torch.Tensor:
+        x = F.silu(self.conv1(masks))
+        for conv in self.conv_list:
+            x = F.silu(conv(x))
+        return F.silu(self.conv2(x)).mean(dim=(2, 3))
+
+
+class TextEmbedding(ModelMixin, ConfigMixin):
+    """Embeddings of lines of text, to be put in place of the ``*`` of their caption.
+
+    Args:
+        width: of the caption's tokens (768 for Stable Diffusion 1.5).
+        glyph, position, style, color: which parts there are; at least one.
+        position_channels: see ``PositionEncoder``.
+        style_trainable: True has a recogniser of its own for styles (``style_recognizer``); False sees styles with
+            the frozen recogniser that also reads the glyphs.
+        style_batch_statistics: True normalises, in training mode, by the statistics of the crops at hand, with
+            dropout, as upstream does (upstream in chunks of at most six crops, here over the whole batch); False keeps
+            the style recogniser in evaluation mode, so that a line's embedding depends on nothing but this line.
+        skip_missing: True leaves out style and colour of lines that have none (upstream's ``enable_flag``, off by
+            default: then a missing hint is an empty crop, and a missing colour is 500).
+
+    Raises:
+        ValueError: no part at all.
+    """
+
+    @register_to_config
+    def __init__(self, width: int = 768, glyph: bool = True, position: bool = True, style: bool = True,
+                 color: bool = True, position_channels: Sequence[int] = (16, 32, 64, 128, 256),
+                 style_trainable: bool = True, style_batch_statistics: bool = True, skip_missing: bool = False):
+        super().__init__()
+        if not (glyph or position or style or color):
+            raise ValueError(f"a text embedding needs at least one part of {PARTS}")
+        if glyph:
+            self.glyph_proj = projection(FEATURES, width)
+        if position:
+            self.position_encoder = PositionEncoder(width, position_channels)
+        if style:
+            self.style_proj = projection(FEATURES, width)
+        if style and style_trainable:
+            self.style_recognizer = TrainableRecognizer()
+        if color:
+            self.color_proj = projection(3, width)
+
+    @property
+    def needs_reader(self) -> bool:
+        """Whether features from the frozen recogniser are asked for."""
+        return self.config.glyph or self.config.style and not self.config.style_trainable
+
+    def train(self, mode: bool = True) -> TextEmbedding:
+        """Set training mode; the style recogniser follows only with ``style_batch_statistics``."""
+        super().train(mode)
+        if hasattr(self, "style_recognizer") and not self.config.style_batch_statistics:
+            self.style_recognizer.eval()
+        return self
+
+    def forward(self, lines: TextLines, glyph_features: torch.Tensor | None = None,
+                positions: torch.Tensor | None = None, font_hints: torch.Tensor | None = None,
+                colors: torch.Tensor | None = None, style_images: Sequence[torch.Tensor | None] | None = None,
+                reader: nn.Module | None = None) -> torch.Tensor:
+        """Embeddings (L, width) of L lines; arguments as in ``parts``."""
+        parts = self.parts(lines, glyph_features, positions, font_hints, colors, style_images, reader)
+        return sum(parts[name] for name in PARTS if name in parts)
+
+    def parts(self, lines: TextLines, glyph_features: torch.Tensor | None = None,
+              positions: torch.Tensor | None = None, font_hints: torch.Tensor | None = None,
+              colors: torch.Tensor | None = None, style_images: Sequence[torch.Tensor | None] | None = None,
+              reader: nn.Module | None = None) -> dict[str, torch.Tensor]:
+        """The summands by name, each (L, width). What a part that was left out would need may be None.
+
+        Args:
+            lines: L lines; their boxes say where in the font hints their styles are.
+            glyph_features: (L, 40, 64), the frozen recogniser's features of the glyph lines.
+            positions: (L, 1, H, W) in {0, 1}. ``font_hints``: (B, 1, H, W) in {0, 1}.
+            colors: (L, 3) in 0..255, or 500 where not known.
+            style_images: see ``style_crops``. ``reader``: the frozen recogniser, with ``style_trainable`` off.
+
+        Raises:
+            ValueError: a missing argument or one of another number of lines.
+        """
+        found, own = {}, self.config
+        if own.glyph:
+            features = _given("glyph_features", glyph_features, lines, "glyph")
+            found["glyph"] = self.glyph_proj(features.flatten(1).to(self.dtype))
+        if own.position:
+            found["position"] = self.position_encoder(_given("positions", positions, lines, "position").to(self.dtype))
+        if own.style:
+            found["style"] = self._style(lines, font_hints, style_images, reader)
+        if own.color:
+            found["color"] = self._color(_given("colors", colors, lines, "color"))
+        return found
+
+    def _style(self, lines, font_hints, style_images, reader) -> torch.Tensor:
+        if font_hints is None:
+            raise ValueError("the style part of the text embedding needs font_hints")
+        crops = style_crops(font_hints, lines, style_images)
+        if self.config.style_trainable:
+            features = self.style_recognizer.features(crops.to(self.dtype))
+            if len(crops) == 0:  # keep the weights in the graph: machines that train together wait for each gradient
+                features = features + 0 * sum(weight.sum() for name, weight in self.style_recognizer.named_parameters()
+                                              if not name.startswith("head"))
+        elif reader is None:
+            raise ValueError("with style_trainable = false the style part needs the frozen recogniser: pass reader")
+        else:
+            features = reader.features(crops)
+        style = self.style_proj(features.flatten(1).to(self.dtype))
+        return style * has_ink(crops)[:, None].to(style) if self.config.skip_missing else style
+
+    def _color(self, colors: torch.Tensor) -> torch.Tensor:
+        found = self.color_proj(colors.to(self.dtype))
+        mean = colors.float().mean(dim=1, keepdim=True)
+        return found * ((mean >= 0) & (mean <= 255)).to(found) if self.config.skip_missing else found
+
+
+def projection(inside: int, outside: int) -> nn.Sequential:
+    """A linear layer that starts at zero, and a LayerNorm."""
+    return nn.Sequential(zeroed(nn.Linear(inside, outside)), nn.LayerNorm(outside))
+
+
+def _given(name: str, value: torch.Tensor | None, lines: TextLines, part: str) -> torch.Tensor:
+    if value is None or len(value) != len(lines):
+        found = "None" if value is None else f"{len(value)} rows"
+        raise ValueError(f"the {part} part of the text embedding needs {name} for {len(lines)} lines, got {found}")
+    return value

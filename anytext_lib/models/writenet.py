@@ -1,0 +1,162 @@
+"""WriteNet, the control branch: where which glyphs stand, as 13 maps that are added to the UNet.
+
+A copy of the UNet's encoder sees the glyph images, the position masks and the latents of the masked image, joined by
+one convolution.  With fast control it does not see the noisy latents (zeros instead, and t = 0): then its output is
+the same at every step of sampling, and one pass for each image is enough.
+Source: AnyText2 ``cldm/cldm.py`` (``ControlNet``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from anytext_lib.models.encoder import (
+    ENCODER,
+    ControlResiduals,
+    add_encoder,
+    embed_time,
+    expand_timesteps,
+    run_down,
+    run_mid,
+    skip_channels,
+)
+
+GLYPH_CHANNELS = {1: (16, 32, 96, 256), 2: (8, 16, 32, 96, 256)}
+"""Channels of the glyph block for glyph images of the image's size, and of twice its size, for 8-fold latents."""
+POSITION_CHANNELS = (8, 16, 32, 64)
+
+
+class WriteNet(ModelMixin, ConfigMixin):
+    """The control branch; its output convolutions and the joining convolution start at zero, as in ControlNet.
+
+    Args:
+        in_channels: of the latents. ``block_out_channels``, ``down_block_types``, ``layers_per_block``,
+            ``attention_head_dim`` (diffusers' name for the number of heads), ``cross_attention_dim``,
+            ``norm_num_groups``: of the UNet whose encoder this is a copy of.
+        fast_control: True shows zeros and t = 0 in place of the noisy latents and their t.
+        glyph_scale: size of the glyph images relative to the image: a power of two.
+        latent_factor: pixels of the image for each latent, along an edge: a power of two; 8 for Stable Diffusion.
+        glyph_channels, position_channels: of the two hint blocks, from full size to latent size: one more number than
+            there are halvings. None: upstream's, which needs ``latent_factor`` 8.
+
+    Raises:
+        ValueError: numbers of channels that do not fit the factors.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(self, in_channels: int = 4, block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+                 down_block_types: Sequence[str] = (*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
+                 layers_per_block: int = 2, attention_head_dim: int = 8, cross_attention_dim: int = 768,
+                 norm_num_groups: int = 32, fast_control: bool = True, glyph_scale: int = 1, latent_factor: int = 8,
+                 glyph_channels: Sequence[int] | None = None, position_channels: Sequence[int] | None = None):
+        super().__init__()
+        channels = tuple(block_out_channels)
+        add_encoder(self, in_channels, channels, down_block_types, layers_per_block, attention_head_dim,
+                    cross_attention_dim, norm_num_groups)
+        glyph_channels = tuple(glyph_channels or GLYPH_CHANNELS.get(glyph_scale, ()))
+        position_channels = tuple(position_channels or POSITION_CHANNELS)
+        self.glyph_block = hint_block("glyph_channels", glyph_channels, latent_factor * glyph_scale)
+        self.position_block = hint_block("position_channels", position_channels, latent_factor)
+        joined = glyph_channels[-1] + position_channels[-1] + in_channels
+        self.fuse_block = zeroed(nn.Conv2d(joined, channels[0], 3, padding=1))
+        self.controlnet_down_blocks = nn.ModuleList(
+            zeroed(nn.Conv2d(width, width, 1)) for width in skip_channels(channels, layers_per_block))
+        self.controlnet_mid_block = zeroed(nn.Conv2d(channels[-1], channels[-1], 1))
+
+    def forward(self, glyphs: torch.Tensor, positions: torch.Tensor, masked_latents: torch.Tensor,
+                text_context: torch.Tensor, noisy_latents: torch.Tensor | None = None,
+                timesteps: torch.Tensor | float | int | None = None) -> ControlResiduals:
+        """What is added to the UNet's skip connections and middle block.
+
+        Args:
+            glyphs: (B, 1, gH, gW), ink of all lines; every value above 0 counts as 1, so colours do not matter.
+            positions: (B, 1, H, W), sum of the lines' masks; where masks overlap it is above 1, as upstream has it.
+            masked_latents: (B, 4, h, w). ``text_context``: (B, 77, D), the text caption with its line embeddings.
+            noisy_latents: (B, 4, h, w), ``timesteps``: (B,): needed for slow control, and unused with fast control.
+
+        Raises:
+            ValueError: sizes that do not fit the latents, or slow control without latents and timesteps.
+        """
+        dtype = self.dtype
+        masked_latents = masked_latents.to(dtype)
+        x, t = self._seen(masked_latents, noisy_latents, timesteps)
+        time, context = embed_time(self, t, dtype), text_context.to(dtype)
+        h = self.conv_in(x) + self.hint(glyphs, positions, masked_latents)
+        h, skips = run_down(self, h, time, context)
+        h = run_mid(self, h, time, context)
+        down = tuple(conv(skip) for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True))
+        return ControlResiduals(down, self.controlnet_mid_block(h))
+
+    def hint(self, glyphs: torch.Tensor, positions: torch.Tensor, masked_latents: torch.Tensor) -> torch.Tensor:
+        """The three hints joined: (B, C, h, w) that is added after the first convolution."""
+        dtype, factor = self.dtype, self.config.latent_factor
+        _check_size("glyphs", glyphs, masked_latents, factor * self.config.glyph_scale)
+        _check_size("positions", positions, masked_latents, factor)
+        parts = [self.glyph_block((glyphs > 0).to(dtype)), self.position_block(positions.to(dtype)),
+                 masked_latents.to(dtype)]
+        return self.fuse_block(torch.cat(parts, dim=1))
+
+    def copy_encoder(self, unet: nn.Module) -> None:
+        """Take the weights of the UNet's encoder and middle block, without extra attentions: the start of training.
+
+        Raises:
+            ValueError: ``unet`` is of another size.
+        """
+        theirs, own = unet.state_dict(), self.state_dict()
+        names = [name for name in own if name.split(".")[0] in ENCODER]
+        wrong = [name for name in names if name not in theirs or theirs[name].shape != own[name].shape]
+        if wrong:
+            raise ValueError(f"the UNet's encoder does not fit WriteNet at {wrong[0]} and {len(wrong) - 1} others")
+        self.load_state_dict(own | {name: theirs[name] for name in names})
+
+    def _seen(self, like: torch.Tensor, latents: torch.Tensor | None, timesteps) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latents and timesteps that the encoder is shown."""
+        if self.config.fast_control:
+            return torch.zeros_like(like), torch.zeros(len(like), dtype=torch.int64, device=like.device)
+        if latents is None or timesteps is None:
+            raise ValueError("slow control (fast_control = false) looks at the noisy latents at every step: pass "
+                             "noisy_latents and timesteps")
+        return latents.to(like), expand_timesteps(timesteps, like)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """``module`` with all parameters 0."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def hint_block(name: str, channels: Sequence[int], factor: int) -> nn.Sequential:
+    """Convolutions that shrink a map of one channel ``factor`` times: two at full size, then two for each halving
+    but the last, which has one; each is followed by SiLU.
+
+    Raises:
+        ValueError: ``factor`` is no power of two, or ``channels`` is not one number more than there are halvings.
+    """
+    halvings = int(math.log2(factor)) if factor >= 1 else -1
+    if 2.0**halvings != factor:
+        raise ValueError(f"latent_factor and glyph_scale are powers of two, got {factor} for their product")
+    if len(channels) != halvings + 1:
+        raise ValueError(f"{name} has {len(channels)} numbers, but shrinking {factor} times takes {halvings + 1}: "
+                         "one for full size and one for each halving")
+    layers: list[nn.Module] = [nn.Conv2d(1, channels[0], 3, padding=1), nn.SiLU()]
+    for inside, outside in zip(channels, channels[1:], strict=False):
+        layers += [nn.Conv2d(inside, inside, 3, padding=1), nn.SiLU(),
+                   nn.Conv2d(inside, outside, 3, padding=1, stride=2), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+def _check_size(name: str, image: torch.Tensor, latents: torch.Tensor, factor: int) -> None:
+    batch, _, height, width = latents.shape
+    wanted = (batch, 1, height * factor, width * factor)
+    if tuple(image.shape) != wanted:
+        raise ValueError(f"{name} have shape {tuple(image.shape)}, expected {wanted}: {factor} times the latents of "
+                         f"{height} x {width}")

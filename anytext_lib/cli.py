@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -15,21 +15,20 @@ from anytext_lib.course.paths import CourseError, notebooks_folder
 
 EPILOG = (
     "Exit status: 0 all well; 1 a notebook failed, ran out of its budget, recorded nothing or drifted, or a check "
-    "found something; 2 the request was wrong; 130 interrupted."
+    "found something, or training failed; 2 the request was wrong; 130 interrupted, 143 stopped; both after saving."
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: those of the process) and return the exit status."""
-    parser = build_parser()
-    options = parser.parse_args(list(sys.argv[1:] if arguments is None else arguments))
-    command = options[options.subcommand]
-    try:
-        if options.subcommand == "doctor":
-            from anytext_lib.doctor import doctor
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] and arguments[0] in TRAINING:  # LightningCLI reads these arguments itself
+        from anytext_lib.training import cli as training
 
-            return doctor()
-        return COURSE_COMMANDS[command.subcommand](command[command.subcommand])
+        return getattr(training, arguments[0])(arguments[1:])
+    options = build_parser(arguments[:1]).parse_args(arguments)
+    try:
+        return COMMANDS[options.subcommand](options[options.subcommand])
     except CourseError as error:
         print(f"anytext: {error}", file=sys.stderr)
         return 2
@@ -38,15 +37,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def build_parser() -> ArgumentParser:
-    """The parser of all commands."""
+def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
+    """The parser of all commands; the options of ``data`` and ``convert`` only where ``first`` names the command.
+
+    Their libraries would otherwise be imported by every command.
+    """
     parser = ArgumentParser(prog="anytext", description="AnyText2's objectives, taken apart.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"anytext {__version__}")
     commands = parser.add_subcommands(required=True)
     course = ArgumentParser(description="The notebooks of the course.", epilog=EPILOG)
-    commands.add_subcommand("course", course, help="the notebooks: run, list, check, exercises")
+    commands.add_subcommand("course", course, help="the notebooks: run, list, check, exercises, experiment")
     commands.add_subcommand("doctor", ArgumentParser(description="What this machine has of what the course needs."),
                             help="what is here and what is missing")
+    for name, about in TRAINING.items():
+        commands.add_subcommand(name, ArgumentParser(description=f"See anytext {name} --help."), help=about)
+    data = ArgumentParser(description="Annotated pictures in the AnyWord form.", epilog=EPILOG)
+    commands.add_subcommand("data", data, help="check, convert and index annotated pictures, or pack them into shards")
+    commands.add_subcommand("convert", _convert_parser() if "convert" in first else ArgumentParser(),
+                            help="upstream's checkpoints to this library's and back")
+    if "data" in first:
+        from anytext_lib.data.command import add_data_commands
+
+        add_data_commands(data)
     parts = course.add_subcommands(required=True)
     parts.add_subcommand("run", _run_parser(), help="execute notebooks and hold their numbers to the baselines")
     parts.add_subcommand("list", _selection("List the notebooks."), help="list the notebooks and their parameters")
@@ -54,7 +66,14 @@ def build_parser() -> ArgumentParser:
                          help="check saved notebooks and learners' copies")
     parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
                          help="write the learners' copies, without solutions")
+    parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
     return parser
+
+
+def _convert_parser() -> ArgumentParser:
+    from anytext_lib.models.command import convert_parser
+
+    return convert_parser()
 
 
 def _folder(parser: ArgumentParser) -> ArgumentParser:
@@ -81,6 +100,17 @@ def _run_parser() -> ArgumentParser:
     parser.add_argument("--out", type=Path | None, help="folder for executed notebooks (default: build/notebooks/...)")
     parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
     parser.add_argument("--budget-factor", type=float, default=1.0, help="stretch all time budgets by this factor")
+    return parser
+
+
+def _experiment_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Run a recorded experiment again.")
+    parser.add_argument("name", type=Literal["ocr_losses"], help="the experiment")
+    parser.add_argument("--profile", type=str, default="default", help="quick, default or gpu")
+    parser.add_argument("--out", type=Path | None, help="folder of the results (default: build/experiments/NAME)")
+    parser.add_argument("--seeds", type=int | None, help="number of seeds (default: the profile's)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
     return parser
 
 
@@ -153,8 +183,46 @@ def course_exercises(options: Namespace) -> int:
     return 0
 
 
+def course_experiment(options: Namespace) -> int:
+    """`anytext course experiment`."""
+    from anytext_lib.course.experiments import ocr_losses
+
+    return ocr_losses.main(options.profile, options.out, options.seeds, options.device, options.jobs)
+
+
+def course(options: Namespace) -> int:
+    """`anytext course`."""
+    return COURSE_COMMANDS[options.subcommand](options[options.subcommand])
+
+
+def doctor(options: Namespace) -> int:
+    """`anytext doctor`."""
+    from anytext_lib.doctor import doctor
+
+    return doctor()
+
+
+def data(options: Namespace) -> int:
+    """`anytext data`."""
+    from anytext_lib.data.command import run_data
+
+    return run_data(options)
+
+
+def convert(options: Namespace) -> int:
+    """`anytext convert`."""
+    from anytext_lib.models.command import run_convert
+
+    return run_convert(options)
+
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "course": course, "doctor": doctor, "data": data, "convert": convert,
+}
+TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained model on held-out data"}
 COURSE_COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": course_run, "list": course_list, "check": course_check, "exercises": course_exercises,
+    "experiment": course_experiment,
 }
 
 

@@ -1,0 +1,18 @@
+"""Full fine-tuning on Lightning: one module, one data module, small callbacks, and the commands fit and validate."""
+
+_PLACES = {
+    "AnyText2Training": "module", "AnyTextData": "datamodule", "LossWeightSchedule": "schedules",
+    "learning_rate_factor": "schedules", "draw_timesteps": "randomness", "draw_noise": "randomness",
+    "CheckpointError": "storage", "fit": "cli", "validate": "cli",
+}
+
+__all__ = list(_PLACES)  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    """Load a name when it is asked for: Lightning takes seconds to import."""
+    if name in _PLACES:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

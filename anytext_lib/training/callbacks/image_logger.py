@@ -1,0 +1,139 @@
+"""Pictures of what goes in, what is in between and what comes out, as files and in TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.generation import sample_images
+from anytext_lib.training.callbacks.ema import averaged_weights
+from anytext_lib.training.callbacks.steps import EverySteps
+from anytext_lib.training.sampled_text import eval_mode, read_lines
+from anytext_lib.training.step_loss import text_region
+
+GAP, HEAD = 4, 18  # pixels between pictures, and above them for the names of the columns
+
+
+class ImageLogger(pl.Callback):
+    """Writes ``RUN/images/step=N.png``, one row a sample, and ``step=N.json`` with what the recogniser reads.
+
+    Columns: input, reconstruction by the auto-encoder, glyphs, positions, masked image, sample without and with
+    guidance.  The samples are the first of the validation set, or of the current batch if there is none.
+
+    Args:
+        every: optimizer steps between two pictures; 0 never. ``images``: rows.
+        steps, guidance, seed: of the DDIM sampler.
+    """
+
+    def __init__(self, every: int = 1000, images: int = 4, steps: int = 20, guidance: float = 7.5, seed: int = 100):
+        self.every, self.images = every, images
+        self.steps, self.guidance, self.seed = steps, guidance, seed
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.due = EverySteps(self.every, trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx) -> None:
+        if self.due.due(trainer):
+            self.write(trainer, module, batch)
+
+    @rank_zero_only
+    def write(self, trainer: pl.Trainer, module: pl.LightningModule, batch: AnyTextBatch) -> None:
+        """Make the picture of this step now."""
+        batch = self._shown(trainer, module, batch)
+        with averaged_weights(trainer, module), eval_mode(module.model), torch.no_grad():
+            columns = self.columns(module.model, batch)
+        reader = module.step_loss.objective.recognizer
+        picture = grid(columns, self.images)
+        folder = Path(trainer.default_root_dir) / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"step={trainer.global_step:07d}"
+        _write_png(folder / f"{name}.png", picture)
+        rows = _readings(columns, batch, reader)
+        (folder / f"{name}.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        for logger in trainer.loggers:
+            if hasattr(logger, "experiment") and hasattr(logger.experiment, "add_image"):
+                logger.experiment.add_image("images", picture, trainer.global_step, dataformats="HWC")
+                logger.experiment.add_text("read", _table(rows), trainer.global_step)
+
+    def columns(self, model, batch: AnyTextBatch) -> dict[str, torch.Tensor]:
+        """Name of the column -> images (B, 3, H, W) in [-1, 1]."""
+        size = batch.images.shape[-2:]
+        found = {
+            "input": batch.images,
+            "reconstruction": model.decode(model.encode(batch.images)),
+            "glyphs": _rgb(F.interpolate(batch.glyphs, size)),
+            "positions": _rgb(text_region(batch)),
+            "masked image": batch.masked_images,
+            "sample": sample_images(model, batch, self.steps, 1.0, self.seed),
+        }
+        if self.guidance != 1:
+            guided = sample_images(model, batch, self.steps, self.guidance, self.seed)
+            found[f"guidance {self.guidance:g}"] = guided
+        return {name: images.float().clamp(-1, 1) for name, images in found.items()}
+
+    def _shown(self, trainer: pl.Trainer, module: pl.LightningModule, batch: AnyTextBatch) -> AnyTextBatch:
+        if getattr(trainer.datamodule, "val_set", None) is None:
+            return batch
+        return next(trainer.datamodule.plain_batches(self.images, self.images)).to(module.device)
+
+
+def grid(columns: dict[str, torch.Tensor], rows: int) -> np.ndarray:
+    """The first ``rows`` images of each column side by side under its name, (H', W', 3) uint8."""
+    import cv2
+
+    first = next(iter(columns.values()))
+    rows, (height, width) = min(rows, len(first)), first.shape[-2:]
+    page = np.full((HEAD + rows * (height + GAP), len(columns) * (width + GAP) - GAP, 3), 255, np.uint8)
+    for c, (name, images) in enumerate(columns.items()):
+        left = c * (width + GAP)
+        (wide, _), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+        size = 0.4 * min(1.0, width / wide)
+        cv2.putText(page, name, (left + 2, HEAD - 5), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+        pixels = ((images[:rows] + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        for r in range(rows):
+            top = HEAD + r * (height + GAP)
+            page[top : top + height, left : left + width] = pixels[r]
+    return page
+
+
+def _readings(columns: dict[str, torch.Tensor], batch: AnyTextBatch, reader) -> list[dict]:
+    """For each line: its picture, the text wanted, and what the recogniser reads in each column that shows text."""
+    shown = {name: images for name, images in columns.items() if name in ("input", "reconstruction", "sample")
+             or name.startswith("guidance")}
+    wanted: list[str] = []
+    found = {}
+    for name, images in shown.items():
+        wanted, texts = read_lines(images, batch, {"own": reader})
+        found[name] = texts["own"]
+    return [{"wanted": text, **{name: texts[i] for name, texts in found.items()}} for i, text in enumerate(wanted)]
+
+
+def _table(rows: list[dict]) -> str:
+    """Markdown table of readings."""
+    if not rows:
+        return "no line"
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return "\n".join(lines + ["| " + " | ".join(str(row[name]).replace("|", "/") for name in names) + " |"
+                              for row in rows])
+
+
+def _rgb(mask: torch.Tensor) -> torch.Tensor:
+    """A mask (B, 1, H, W) in [0, 1] as images in [-1, 1]."""
+    return mask.expand(-1, 3, -1, -1) * 2 - 1
+
+
+def _write_png(path: Path, page: np.ndarray) -> None:
+    import cv2
+
+    done, data = cv2.imencode(".png", page[..., ::-1])
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {page.shape}")
+    path.write_bytes(data.tobytes())

@@ -1,0 +1,174 @@
+"""AnyText2's training step as a LightningModule; options have upstream's names."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+
+from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.losses import add_noise
+from anytext_lib.models import freezing
+from anytext_lib.training.assembly import load_model
+from anytext_lib.training.randomness import draw_noise, draw_timesteps, places, seed_step
+from anytext_lib.training.schedules import LossWeightSchedule, learning_rate_factor
+from anytext_lib.training.step_loss import NoisyStep, build_step_loss
+
+
+class AnyText2Training(pl.LightningModule):
+    """Trains WriteNet, the text embedding and AttnX of an AnyText2Model.
+
+    Args:
+        model: a folder written by ``save_pretrained``, an upstream checkpoint (.ckpt, .safetensors), or the name or
+            file of a model configuration ("mini", "sd15", "tiny": random weights).
+        learning_rate: of AdamW with torch's defaults, as upstream.
+        lr_schedule: "constant" (upstream), "linear", "cosine" or "one_cycle".
+        warmup_steps: optimizer steps of warm-up.
+        loss_alpha: weight of the OCR term; 0 switches it off.
+        loss_beta: weight of the CTC term; 0 switches it off.
+        loss_start: optimizer step at which both weights are switched on.
+        loss_ramp: optimizer steps over which they rise to their full value; 0 switches them on at once.
+        latin_weight: weight of Latin lines in both terms.
+        with_step_weight: weight both terms by the share of signal left at the timestep.
+        region_weight: weight of the diffusion loss inside the text, the cheap baseline; 1 is upstream's loss.
+        monitor_every: every so many steps the OCR and CTC terms are computed and logged without gradient although
+            their weight is 0 (t/ocr_raw, t/ctc_raw); 0 never.
+        reference_cache: MiB of true features to keep between epochs, for a finite data set; 0 keeps none.
+        sd_locked: keep the decoder of the UNet frozen.
+        unlock_qkv: train q, k and v of the UNet's cross-attention.
+        style_ocr_trainable: train the style recogniser.
+        cond_stage_trainable: train the CLIP text encoder.
+        train_all: train everything but the auto-encoder and the recognisers (a model from scratch).
+        prediction_type: what the network predicts; by default what the model's configuration says.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
+        compile: torch.compile the UNet and WriteNet.
+        val_timesteps: timesteps at which validation is measured, each with fixed noise.
+        seed: of timesteps, noise and dropout; linked to seed_everything on the command line.
+    """
+
+    def __init__(self, model: str | torch.nn.Module = "mini", learning_rate: float = 2e-5,
+                 lr_schedule: Literal["constant", "linear", "cosine", "one_cycle"] = "constant",
+                 warmup_steps: int = 0, loss_alpha: float = 0.0, loss_beta: float = 0.0, loss_start: int = 0,
+                 loss_ramp: int = 0, latin_weight: float = 1.0, with_step_weight: bool = True,
+                 region_weight: float = 1.0, monitor_every: int = 0, reference_cache: float = 0.0,
+                 sd_locked: bool = True, unlock_qkv: bool = False, style_ocr_trainable: bool = True,
+                 cond_stage_trainable: bool = False, train_all: bool = False,
+                 prediction_type: Literal["epsilon", "sample", "v_prediction"] | None = None,
+                 gradient_checkpointing: bool = False, compile: bool = False,
+                 val_timesteps: list[int] = [100, 300, 500, 700, 900],  # noqa: B006
+                 seed: int = 0):
+        super().__init__()
+        self.save_hyperparameters(ignore=["model"] if isinstance(model, torch.nn.Module) else [])
+        self.alpha = LossWeightSchedule(loss_alpha, loss_start, loss_ramp)
+        self.beta = LossWeightSchedule(loss_beta, loss_start, loss_ramp)
+        self.model = load_model(model)
+        switches = ("sd_locked", "unlock_qkv", "style_ocr_trainable", "cond_stage_trainable", "train_all")
+        self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
+        if gradient_checkpointing:
+            self.model.set_gradient_checkpointing()
+        self.prediction_type = prediction_type or self.model.prediction_type
+        self.step_loss = None
+        self.last_inputs: dict = {}
+
+    def on_fit_start(self) -> None:
+        self._prepare()
+        if self.hparams.compile:
+            self.model.unet.compile()
+            self.model.writenet.compile()
+
+    def on_validation_start(self) -> None:
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Build the objective around the model's frozen recogniser, once the model is on its device."""
+        h = self.hparams
+        if self.step_loss is None:
+            self.step_loss = build_step_loss(self.model.reader, self.model.alphas_cumprod, self.model.decode,
+                                             self.prediction_type, h.latin_weight, h.with_step_weight,
+                                             h.region_weight, h.reference_cache)
+
+    def configure_optimizers(self):
+        """AdamW over the trainable parameters, and the learning rate of each optimizer step."""
+        h = self.hparams
+        optimizer = torch.optim.AdamW((p for group in self.trained.values() for _, p in group), lr=h.learning_rate)
+        total = None if h.lr_schedule == "constant" else self.trainer.estimated_stepping_batches
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, h.lr_schedule, h.warmup_steps, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def micro_step(self) -> int:
+        """Batches that this process has begun since the run's first, counted from 0; goes on when a run is resumed."""
+        return max(0, self.trainer.fit_loop.epoch_loop.total_batch_idx)
+
+    def on_train_batch_start(self, batch: AnyTextBatch, batch_idx: int) -> None:
+        seed_step(self.hparams.seed, self.micro_step, self.global_rank)
+
+    def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
+        """One micro-batch; logs t/sim, t/ocr, t/ctc, t/loss."""
+        at = places(len(batch), self.global_rank, self.trainer.world_size)
+        seed, index = self.hparams.seed, self.micro_step
+        timesteps = draw_timesteps(seed, index, at, len(self.model.alphas_cumprod))
+        self.last_inputs = {"batch": batch, "timesteps": timesteps, "step": self.global_step, "batch_idx": batch_idx}
+        latents = self._encode(batch)
+        noise = draw_noise(seed, index, at, latents.shape[1:])
+        self.last_inputs.update(noise=noise, latents=latents)
+        step = self.predict(batch, latents, noise, timesteps)
+        self.last_inputs["output"] = step.output.detach()
+        alpha, beta = self.alpha(self.global_step), self.beta(self.global_step)
+        loss, values = self.step_loss(step, batch, alpha, beta)
+        every = self.hparams.monitor_every
+        if every and self.global_step % every == 0 and not (alpha > 0 and beta > 0):
+            values.update(self.step_loss.watch(step, batch))
+        self.log_dict({f"t/{key}": value for key, value in values.items()}, batch_size=len(batch))
+        self.log_dict({"t/loss_alpha": alpha, "t/loss_beta": beta}, batch_size=len(batch))
+        return loss
+
+    def predict(self, batch: AnyTextBatch, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
+                conditions=None) -> NoisyStep:
+        """Run the network at the noisy latents of a batch; noise and timesteps may be on the CPU."""
+        noise, timesteps = noise.to(latents), timesteps.to(latents.device)
+        abar = self.model.alphas_cumprod.to(latents.device)[timesteps]
+        conditions = self.model.conditions(batch) if conditions is None else conditions
+        output = self.model(add_noise(latents, noise, abar), timesteps, conditions)
+        return NoisyStep(latents, noise, timesteps, output)
+
+    def validation_step(self, batch: AnyTextBatch, batch_idx: int) -> None:
+        """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep."""
+        at = [int(i) if i >= 0 else 10**6 * batch_idx + k for k, i in enumerate(batch.indices.tolist())]
+        torch.manual_seed(self.hparams.seed)
+        latents, conditions = self._encode(batch), self.model.conditions(batch)
+        found = []
+        for t in self.hparams.val_timesteps:
+            noise = draw_noise(self.hparams.seed, t, at, latents.shape[1:])
+            step = self.predict(batch, latents, noise, torch.full((len(batch),), t), conditions)
+            values = self.step_loss(step, batch, self.alpha.value, self.beta.value)[1]
+            if self.hparams.monitor_every:
+                values.update(self.step_loss.watch(step, batch))
+            found.append({key: float(value) for key, value in values.items()})
+            self._log_validation({f"{key}/t{t}": found[-1].get(key) for key in ("sim", *self._raw_keys)}, batch)
+        for key in ("sim", "ocr", "ctc", "loss", *self._raw_keys):
+            values = [v[key] for v in found if key in v]
+            self._log_validation({key: sum(values) / len(values) if values else None}, batch)
+
+    def _encode(self, batch: AnyTextBatch) -> torch.Tensor:
+        with torch.no_grad():
+            latents = self.model.encode(batch.images)
+        return latents.to(torch.promote_types(latents.dtype, torch.float32))
+
+    @property
+    def _raw_keys(self) -> list[str]:
+        """Unweighted terms that validation measures, the same in every process."""
+        watched = bool(self.hparams.monitor_every)
+        return ["ocr_raw"] * (watched or self.alpha.value > 0) + ["ctc_raw"] * (watched or self.beta.value > 0)
+
+    def _log_validation(self, values: dict[str, float | None], batch: AnyTextBatch) -> None:
+        """Log means over the samples, or for raw terms over the lines; None counts for nothing.
+
+        Every process logs the same keys, or the others would wait for it.
+        """
+        for key, value in values.items():
+            count = len(batch.lines) if "_raw" in key else len(batch)
+            self.log(f"v/{key}", 0.0 if value is None else value, batch_size=0 if value is None else count,
+                     on_epoch=True, sync_dist=True)

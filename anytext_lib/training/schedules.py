@@ -1,0 +1,74 @@
+"""Weights and learning rates that depend on the optimizer step; plain functions of an integer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+LR_SCHEDULES = ("constant", "linear", "cosine", "one_cycle")
+
+
+@dataclass(frozen=True)
+class LossWeightSchedule:
+    """Weight of a loss term: 0 before ``start``, then a straight line over ``ramp`` steps up to ``value``.
+
+    Upstream's advice is a step: ``loss_alpha`` 0.003, switched on for the last one or two epochs.
+
+    Attributes:
+        value: final weight, at least 0. ``start``: first optimizer step with a weight above 0.
+        ramp: steps until the full weight is reached; 0 switches it on at once.
+    """
+
+    value: float
+    start: int = 0
+    ramp: int = 0
+
+    def __post_init__(self):
+        for name in ("value", "start", "ramp"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} of a weight schedule must not be negative, got {getattr(self, name)}")
+
+    def __call__(self, step: int) -> float:
+        """Weight at an optimizer step, counted from 0."""
+        if step < self.start:
+            return 0.0
+        return float(self.value) * (1.0 if self.ramp == 0 else min(1.0, (step - self.start + 1) / self.ramp))
+
+
+def learning_rate_factor(step: int, schedule: str = "constant", warmup: int = 0, total: int | None = None,
+                         final: float = 0.0) -> float:
+    """Factor on the learning rate at an optimizer step.
+
+    Args:
+        step: optimizer step, counted from 0.
+        schedule: "constant" (upstream), "linear" or "cosine" decay to ``final`` at step ``total``, or "one_cycle":
+            cosine from 1/25 up to 1 over ``warmup`` steps (0: 30% of ``total``), then cosine down to ``final``.
+        warmup: steps of linear increase for the other schedules; step 0 has the factor 1 / warmup.
+        total: number of steps of the run; needed by all but "constant".
+
+    Raises:
+        ValueError: unknown schedule, or no ``total``.
+    """
+    if schedule not in LR_SCHEDULES:
+        raise ValueError(f"lr_schedule is one of {LR_SCHEDULES}, got {schedule!r}")
+    if schedule != "constant" and (total is None or not math.isfinite(total)):
+        raise ValueError(f"lr_schedule {schedule!r} needs the length of the run: set trainer.max_steps or max_epochs")
+    if schedule == "one_cycle":
+        warmup = warmup or max(1, round(0.3 * total))
+        if step < warmup:
+            return _cosine(step / warmup, 1 / 25, 1.0)
+        return _cosine(_share(step, warmup, total), 1.0, final)
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    share = _share(step, warmup, total)
+    return _cosine(share, 1.0, final) if schedule == "cosine" else 1.0 + (final - 1.0) * share
+
+
+def _share(step: int, warmup: int, total: float) -> float:
+    return min(1.0, (step - warmup) / max(1, total - warmup))
+
+
+def _cosine(share: float, first: float, last: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2

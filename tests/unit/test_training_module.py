@@ -1,0 +1,229 @@
+"""The training step on the real classes, at the size for tests."""
+import json
+import math
+import warnings
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from anytext_lib.data.folder import data_folder
+from anytext_lib.losses import NonFiniteError
+from anytext_lib.models import AnyText2Model
+from anytext_lib.training import AnyText2Training, AnyTextData, CheckpointError
+from anytext_lib.training.callbacks import (
+    CudaMemoryAdvice,
+    ExponentialAverage,
+    GradientNorms,
+    ImageLogger,
+    NonFiniteReport,
+    Speed,
+    TextJudge,
+)
+from anytext_lib.training.cli import fit
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Weights that every test starts from."""
+    torch.manual_seed(0)
+    return AnyText2Model.from_config("tiny")
+
+
+@pytest.fixture
+def model(start):
+    import copy
+
+    return copy.deepcopy(start)
+
+
+def data(**options):
+    """Six pictures of the sample set, small."""
+    settings = {"train": str(data_folder() / "annotations.json"), "percent": 0.125, "batch_size": 2,
+                "image_size": (32, 64)}
+    return AnyTextData(**{**settings, **options})
+
+
+def trainer(folder, callbacks=(), **options):
+    settings = {"accelerator": "cpu", "devices": 1, "max_steps": 2, "logger": False, "enable_checkpointing": False,
+                "enable_progress_bar": False, "enable_model_summary": False, "use_distributed_sampler": False,
+                "log_every_n_steps": 1}
+    return pl.Trainer(default_root_dir=folder, callbacks=list(callbacks), **{**settings, **options})
+
+
+class Recorder(pl.Callback):
+    """Keeps what was logged after each batch, and gradients before each step."""
+
+    def __init__(self):
+        self.rows, self.gradients = [], []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.gradients.append({name: p.grad.clone() for name, p in module.model.named_parameters()
+                               if p.grad is not None})
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.rows.append({key: float(value) for key, value in trainer.callback_metrics.items()})
+
+
+def run(model, folder, callbacks=(), module_options=None, data_options=None, **options):
+    recorder = Recorder()
+    module = AnyText2Training(model, **(module_options or {}))
+    trainer(folder, [*callbacks, recorder], **options).fit(module, data(**(data_options or {})))
+    return module, recorder
+
+
+def test_options_reach_the_objective(model, tmp_path):
+    options = {"loss_alpha": 0.02, "loss_beta": 0.03, "latin_weight": 0.5, "with_step_weight": False, "loss_start": 1,
+               "prediction_type": "v_prediction", "learning_rate": 3e-4, "warmup_steps": 2}
+    module, recorder = run(model, tmp_path, [GradientNorms(), Speed()], options)
+    objective = module.step_loss.objective
+    assert (objective.loss_alpha, objective.loss_beta, objective.latin_weight) == (0.02, 0.03, 0.5)
+    assert objective.prediction_type == "v_prediction"
+    assert torch.equal(objective.weighting(torch.tensor([0.1])), torch.ones(1))
+    first, second = recorder.rows
+    assert first["t/ocr"] == first["t/ctc"] == 0 and first["t/loss"] == pytest.approx(first["t/sim"])
+    assert second["t/ocr"] > 0 and second["t/ctc"] > 0
+    assert second["t/loss"] == pytest.approx(second["t/sim"] + second["t/ocr"] + second["t/ctc"])
+    assert (second["t/loss_alpha"], second["t/loss_beta"]) == pytest.approx((0.02, 0.03))
+    assert {"t/grad/writenet", "t/grad/attnx", "t/grad/all", "t/samples_per_s", "t/ram_gib", "t/lr"} <= set(second)
+    assert first["t/grad/all"] == pytest.approx(
+        math.sqrt(sum(g.square().sum() for g in recorder.gradients[0].values())), rel=1e-4)
+
+
+def test_watching_the_terms_changes_nothing(model, start, tmp_path):
+    import copy
+
+    off = run(copy.deepcopy(start), tmp_path, max_steps=1)[1]
+    watched = run(model, tmp_path, module_options={"monitor_every": 1}, max_steps=1)[1]
+    assert watched.rows[0]["t/ocr_raw"] > 0 and watched.rows[0]["t/ctc_raw"] > 0 and watched.rows[0]["t/ocr"] == 0
+    assert all(torch.equal(off.gradients[0][name], value) for name, value in watched.gradients[0].items())
+
+
+def test_region_weight_counts_the_text_more(model, tmp_path):
+    row = run(model, tmp_path, module_options={"region_weight": 5.0}, max_steps=1)[1].rows[0]
+    assert row["t/loss"] == pytest.approx(row["t/region"]) and row["t/sim"] < row["t/region"] < 5 * row["t/sim"]
+
+
+def test_true_features_are_kept_between_epochs(start, tmp_path):
+    import copy
+
+    def losses(cache):
+        module, recorder = run(copy.deepcopy(start), tmp_path, module_options={
+            "loss_alpha": 0.1, "reference_cache": cache}, data_options={"position_jitter": False, "percent": 0.05},
+            max_steps=2)
+        return module, [row["t/ocr"] for row in recorder.rows]
+
+    module, kept = losses(1.0)
+    assert kept == pytest.approx(losses(0.0)[1], rel=1e-4)
+    assert module.step_loss.cache.hits == module.step_loss.cache.misses > 0
+
+
+def test_validation_is_the_same_at_every_time(model, tmp_path):
+    module, recorder = AnyText2Training(model, val_timesteps=[100, 500], loss_alpha=0.1), Recorder()
+    pictures = data(val=data().hparams.train, val_limit=3)
+    found = []
+    for _ in range(2):
+        judge = trainer(tmp_path, [recorder])
+        judge.validate(module, pictures, verbose=False)
+        found.append({key: float(value) for key, value in judge.callback_metrics.items()})
+        torch.rand(5)
+    assert found[0] == found[1]
+    assert found[0]["v/sim"] == pytest.approx((found[0]["v/sim/t100"] + found[0]["v/sim/t500"]) / 2)
+    assert {"v/sim", "v/ocr", "v/ctc", "v/loss", "v/ocr_raw", "v/ocr_raw/t500"} <= set(found[0])
+
+
+def test_checkpointing_and_half_precision(start, tmp_path):
+    import copy
+
+    def first(**options):
+        return run(copy.deepcopy(start), tmp_path, data_options={"max_lines": 1}, max_steps=1, **options)[1]
+
+    plain, again = first(), first(module_options={"gradient_checkpointing": True})
+    assert again.rows[0]["t/loss"] == pytest.approx(plain.rows[0]["t/loss"], rel=1e-6)
+    for name, value in plain.gradients[0].items():
+        assert torch.allclose(again.gradients[0][name], value, rtol=1e-4, atol=1e-7), name
+    half = first(precision="bf16-mixed")
+    assert half.rows[0]["t/loss"] == pytest.approx(plain.rows[0]["t/loss"], rel=0.05)
+    assert all(value.dtype == torch.float32 for value in half.gradients[0].values())
+
+
+def test_nan_names_the_term_and_the_picture(model, tmp_path, monkeypatch):
+    encode = model.encode
+
+    def spoilt(images, *args, **kwargs):
+        latents = encode(images, *args, **kwargs).clone()
+        latents[1, 0, 0, 0] = float("nan")
+        return latents
+
+    monkeypatch.setattr(model, "encode", spoilt)
+    with pytest.raises(NonFiniteError, match="simple term: .* of sample 1") as caught:
+        run(model, tmp_path, [NonFiniteReport()])
+    (path,) = (tmp_path / "nonfinite").iterdir()
+    saved = torch.load(path, weights_only=True)
+    assert torch.isnan(saved["latents"][1]).any() and len(saved["noise"]) == 2 and saved["step"] == 0
+    where, who = caught.value.__notes__
+    assert str(path) in where and saved["batch"]["names"][1] in who and "at timestep" in who
+
+
+def test_a_bad_gradient_never_reaches_the_weights(model, start, tmp_path):
+    class Spoil(pl.Callback):
+        def on_after_backward(self, trainer, module):
+            module.model.writenet.fuse_block.weight.grad.fill_(float("inf"))
+
+    with pytest.raises(NonFiniteError, match="gradient of writenet.fuse_block.weight .*weights were not touched"):
+        run(model, tmp_path, [Spoil(), GradientNorms()])
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), start.parameters(), strict=True))
+
+
+def test_out_of_memory_says_what_to_reduce(model, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.unet, "forward", full)
+    with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
+        run(model, tmp_path, [CudaMemoryAdvice()], {"loss_alpha": 0.1})
+    assert "batch_size 2 -> 1 with grad_accum 1 -> 2" in caught.value.__notes__[0]
+
+
+def test_pictures_of_a_run(model, tmp_path):
+    pictures = ImageLogger(every=1, images=2, steps=2, guidance=2.0)
+    run(model, tmp_path, [pictures], max_steps=1)
+    rows = json.loads((tmp_path / "images" / "step=0000001.json").read_text(encoding="utf-8"))
+    assert rows and set(rows[0]) == {"wanted", "input", "reconstruction", "sample", "guidance 2"}
+    import cv2
+
+    assert cv2.imread(str(tmp_path / "images" / "step=0000001.png")).shape == (18 + 2 * 36, 7 * 68 - 4, 3)
+
+
+def test_judge_and_average(model, start, tmp_path):
+    """The average lies between start and end; the judge measures with it and puts the weights back."""
+    average, judge = ExponentialAverage(0.9), TextJudge(every=1, images=2, steps=2)
+    module, recorder = run(model, tmp_path, [average, judge], {"learning_rate": 1e-2}, {
+        "val": data().hparams.train, "val_limit": 2}, max_steps=2, limit_val_batches=0)
+    assert {"v/sen_acc", "v/ned", "v/sen_acc_trained_on", "v/ned_trained_on"} <= set(recorder.rows[0])
+    name = "writenet.fuse_block.weight"
+    first, last = dict(start.named_parameters())[name], dict(module.model.named_parameters())[name]
+    middle = average.average[name]
+    assert 0 < (middle - first).norm() < (last - first).norm() and (middle - last).norm() > 0
+    restored = ExponentialAverage(0.9)
+    restored.load_state_dict(average.state_dict())
+    assert torch.equal(restored.average[name], middle)
+
+
+def test_freezing_and_training_modes(model):
+    module = AnyText2Training(model, unlock_qkv=True)
+    assert "unet_qkv" in module.trained and not model.vae.training and model.writenet.training
+    assert not any(p.requires_grad for p in model.vae.parameters())
+
+
+def test_missing_model_and_unwritable_folder(tmp_path, capsys):
+    with pytest.raises(FileNotFoundError, match="no model some/where: give a folder"):
+        AnyText2Training("some/where")
+    (tmp_path / "file").write_text("")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert fit(["--config", "tiny.yaml", "--runs", str(tmp_path / "file")]) == 2
+    assert "cannot be written: Not a directory" in capsys.readouterr().err
+    assert issubclass(CheckpointError, RuntimeError)

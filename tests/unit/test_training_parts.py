@@ -1,0 +1,288 @@
+"""The parts of training that need no model: random numbers, schedules, order of the data, files, arguments."""
+import errno
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anytext_lib.data.lines import TextLines
+from anytext_lib.training import storage
+from anytext_lib.training.arguments import expand, find_config
+from anytext_lib.training.loader import EpochBatches, ResumableLoader
+from anytext_lib.training.randomness import draw_noise, draw_timesteps, places, seed_step
+from anytext_lib.training.reference import ReferenceCache
+from anytext_lib.training.schedules import LossWeightSchedule, learning_rate_factor
+from anytext_lib.training.sources import Chained, read_records
+
+
+def test_two_processes_draw_what_one_draws():
+    whole = draw_noise(3, 5, places(4), (2, 3))
+    halves = [draw_noise(3, 5, places(2, rank, 2), (2, 3)) for rank in (0, 1)]
+    assert torch.equal(torch.stack(halves, dim=1).flatten(0, 1), whole)
+    times = draw_timesteps(3, 5, places(4))
+    assert torch.equal(torch.stack([draw_timesteps(3, 5, places(2, r, 2)) for r in (0, 1)], dim=1).flatten(), times)
+
+
+def test_draws_depend_on_seed_step_and_place_only():
+    first = draw_noise(0, 1, [7], (8,))
+    torch.manual_seed(99)
+    assert torch.equal(draw_noise(0, 1, [7], (8,)), first)
+    for other in (draw_noise(1, 1, [7], (8,)), draw_noise(0, 2, [7], (8,)), draw_noise(0, 1, [8], (8,))):
+        assert not torch.equal(other, first)
+
+
+def test_draws_have_the_right_distribution():
+    noise, times = draw_noise(0, 0, range(64), (4, 8, 8)), draw_timesteps(0, 0, range(2000))
+    assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
+    assert 0 <= times.min() < 10 and 990 < times.max() <= 999 and abs(times.float().mean() - 499.5) < 25
+
+
+def test_seeding_a_step_repeats_dropout():
+    seed_step(0, 4, 1)
+    first = torch.rand(3)
+    torch.rand(100)
+    seed_step(0, 4, 1)
+    assert torch.equal(torch.rand(3), first)
+
+
+@pytest.mark.parametrize("schedule, expected", [
+    (LossWeightSchedule(0.3), {0: 0.3, 5: 0.3}),
+    (LossWeightSchedule(0.3, start=3), {0: 0.0, 2: 0.0, 3: 0.3, 9: 0.3}),
+    (LossWeightSchedule(0.3, start=2, ramp=3), {1: 0.0, 2: 0.1, 3: 0.2, 4: 0.3, 9: 0.3}),
+    (LossWeightSchedule(0.0, start=2, ramp=3), {9: 0.0}),
+])
+def test_loss_weight_schedule(schedule, expected):
+    assert {step: schedule(step) for step in expected} == pytest.approx(expected)
+
+
+def test_loss_weights_are_not_negative():
+    with pytest.raises(ValueError, match="value of a weight schedule must not be negative, got -1"):
+        LossWeightSchedule(-1)
+
+
+@pytest.mark.parametrize("kind, warmup, expected", [
+    ("constant", 0, {0: 1, 50: 1}),
+    ("constant", 4, {0: 0.25, 3: 1, 50: 1}),
+    ("linear", 0, {0: 1, 50: 0.5, 100: 0}),
+    ("cosine", 0, {0: 1, 50: 0.5, 100: 0, 120: 0}),
+    ("one_cycle", 0, {0: 0.04, 30: 1, 65: 0.5, 100: 0}),
+])
+def test_learning_rates(kind, warmup, expected):
+    found = {step: learning_rate_factor(step, kind, warmup, 100) for step in expected}
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_learning_rate_needs_a_length():
+    with pytest.raises(ValueError, match="set trainer.max_steps"):
+        learning_rate_factor(0, "cosine", total=None)
+    with pytest.raises(ValueError, match="lr_schedule is one of"):
+        learning_rate_factor(0, "steep")
+
+
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
+def test_processes_share_out_the_batches_of_one(length, batch, world, epoch):
+    if length < batch * world:
+        return
+    one = EpochBatches(length, batch * world)
+    many = [EpochBatches(length, batch, rank=rank, world_size=world) for rank in range(world)]
+    for batches in (one, *many):
+        batches.set_epoch(epoch)
+    whole, parts = list(one), [list(batches) for batches in many]
+    assert len(one) == len(whole) == len(parts[0])
+    for step, wanted in enumerate(whole):
+        woven = [part[step][i] for i in range(batch) for part in parts]
+        assert woven == wanted
+    seen = [index for step in whole for _, index in step]
+    assert len(set(seen)) == len(seen) and all(epoch == e for step in whole for e, _ in step)
+
+
+def test_order_changes_with_epoch_and_seed():
+    def order(epoch, seed=0, shuffle=True):
+        batches = EpochBatches(20, 4, seed, shuffle)
+        batches.set_epoch(epoch)
+        return [index for batch in batches for _, index in batch]
+
+    assert order(0) == order(0) and order(0) != order(1) and order(0) != order(0, seed=1)
+    assert order(0, shuffle=False) == list(range(20))
+
+
+def test_validation_takes_every_sample_in_every_process():
+    parts = [list(EpochBatches(5, 2, shuffle=False, rank=r, world_size=2, drop_last=False)) for r in (0, 1)]
+    assert [[i for _, i in batch] for batch in parts[0]] == [[0, 2], [4]]
+    assert [[i for _, i in batch] for batch in parts[1]] == [[1, 3], [0]]
+
+
+def test_too_little_data_is_an_error():
+    with pytest.raises(ValueError, match="5 samples do not fill one batch of 3 in each of 2 processes"):
+        EpochBatches(5, 3, world_size=2)
+
+
+class Told:
+    """Items that tell epoch and index."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return self.epoch, i
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loader_goes_on_where_it_stopped(workers):
+    def loader():
+        return ResumableLoader(Told(), EpochBatches(10, 2), list, workers)
+
+    whole = loader()
+    whole.batch_sampler.set_epoch(3)
+    wanted = list(whole)
+    assert {epoch for batch in wanted for epoch, _ in batch} == {3}
+    stopped = loader()
+    iterator = iter(stopped)
+    stopped.batch_sampler.set_epoch(3)  # Lightning tells the epoch after it has asked for the iterator
+    begun = [next(iterator), next(iterator)]
+    state = stopped.state_dict()
+    resumed = loader()
+    resumed.load_state_dict(state)
+    resumed.batch_sampler.set_epoch(3)
+    assert begun + list(resumed) == wanted and len(resumed) == 5
+    assert len(list(resumed)) == 5  # the next epoch is whole again
+
+
+def test_a_finished_epoch_starts_anew():
+    loader = ResumableLoader(Told(), EpochBatches(10, 2), list)
+    loader.load_state_dict({"handed_out": 5})
+    assert len(list(loader)) == 5
+
+
+# files
+
+
+def test_checkpoint_round_trip(tmp_path):
+    io = storage.AtomicCheckpointIO()
+    io.save_checkpoint({"weights": torch.arange(3), "step": 4}, tmp_path / "new" / "step=4.ckpt")
+    found = io.load_checkpoint(tmp_path / "new" / "step=4.ckpt")
+    assert found["step"] == 4 and torch.equal(found["weights"], torch.arange(3))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["step=4.ckpt"]
+
+
+def test_checkpoints_hold_no_code(tmp_path):
+    torch.save({"danger": os.system}, tmp_path / "step=1.ckpt")
+    with pytest.raises(storage.CheckpointError, match="more than tensors and plain values"):
+        storage.AtomicCheckpointIO().load_checkpoint(tmp_path / "step=1.ckpt")
+
+
+def test_a_cut_off_checkpoint_is_named_and_never_the_last(tmp_path):
+    io = storage.AtomicCheckpointIO()
+    for step in (2, 10):
+        io.save_checkpoint({"step": step}, tmp_path / f"step={step}.ckpt")
+    data = (tmp_path / "step=10.ckpt").read_bytes()
+    (tmp_path / "step=12.ckpt").write_bytes(data[: len(data) // 2])
+    (tmp_path / ".step=14.ckpt.999999999.partial").write_bytes(data)
+    assert [path.name for path in storage.checkpoints_in(tmp_path)] == ["step=2.ckpt", "step=10.ckpt"]
+    with pytest.raises(storage.CheckpointError, match=r"step=12.ckpt cannot be read .* take an older one"):
+        io.load_checkpoint(tmp_path / "step=12.ckpt")
+    assert [path.name for path in storage.remove_partial(tmp_path)] == [".step=14.ckpt.999999999.partial"]
+
+
+@pytest.mark.parametrize("code, message", [(errno.ENOSPC, "the disk is full.*Older checkpoints are intact"),
+                                           (errno.EROFS, "Read-only file system.*--runs")])
+def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path, monkeypatch, code, message):
+    io, path = storage.AtomicCheckpointIO(), tmp_path / "step=1.ckpt"
+    io.save_checkpoint({"step": 1}, path)
+    before = path.read_bytes()
+
+    def refuse(handle):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(storage.os, "fsync", refuse)
+    with pytest.raises(storage.CheckpointError, match=message):
+        io.save_checkpoint({"step": 2}, path)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["step=1.ckpt"]
+
+
+def test_unwritable_run_folder(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(storage.CheckpointError, match="cannot be written: Not a directory. Choose a folder"):
+        storage.require_writable(tmp_path / "file" / "run")
+
+
+# reading once
+
+
+def test_reference_cache():
+    calls = []
+
+    class Objective:
+        def reference_features(self, images, lines):
+            calls.append(list(lines.texts))
+            return torch.stack([quad.sum() + torch.zeros(4, 2) for quad in lines.quads])
+
+    lines = TextLines(torch.tensor([0, 1, 1]), torch.rand(3, 4, 2), ["a", "b", "c"], ["Latin"] * 3)
+    cache = ReferenceCache(1.0)
+    first = cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [5, 6])
+    again = cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines.select([2, 0]), [5, 6])
+    assert torch.equal(again, first[[2, 0]]) and calls == [["a", "b", "c"]] and (cache.hits, cache.misses) == (2, 3)
+    moved = TextLines(lines.image_index, lines.quads + 1, lines.texts, lines.languages)
+    cache.features(Objective(), torch.zeros(2, 3, 8, 8), moved, [5, 6])
+    cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [-1, -1])  # pictures that nobody knows
+    assert len(calls) == 3 and len(cache.kept) == 6
+    small = ReferenceCache(100 / 2**20)
+    small.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [5, 6])
+    assert len(small.kept) == 3 and small.bytes == 96
+    small.features(Objective(), torch.zeros(2, 3, 8, 8), moved, [5, 6])
+    assert small.bytes <= 100
+
+
+# arguments
+
+
+def test_bare_names_and_packaged_configurations():
+    sections = {"model": ["loss_alpha", "steps"], "data": ["batch_size", "steps"]}
+    found = expand(["--config", "tiny.yaml", "--loss_alpha", "1", "--batch_size=2", "--steps", "3", "--ckpt_path",
+                    "last", "--config=tiny"], sections)
+    tiny = str(find_config("tiny.yaml"))
+    assert found == ["--config", tiny, "--model.loss_alpha", "1", "--data.batch_size=2", "--steps", "3",
+                     "--ckpt_path", "last", f"--config={tiny}"]
+
+
+def test_unknown_configuration_lists_the_known_ones(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no configuration none.yaml.*sd15.yaml"):
+        find_config("none.yaml")
+
+
+def test_chained_records_and_missing_data(tmp_path):
+    chained = Chained([[1, 2], [], [3]])
+    assert list(chained) == [1, 2, 3] and len(chained) == 3
+    with pytest.raises(FileNotFoundError, match="anytext data index"):
+        read_records(tmp_path / "none")
+
+
+def test_advice_names_what_is_set():
+    from anytext_lib.training.callbacks.cuda_memory import advice
+
+    hparams = SimpleNamespace(gradient_checkpointing=False, loss_alpha=0.1, loss_beta=0.0, monitor_every=0)
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(hparams={"batch_size": 6}), accumulate_grad_batches=2,
+                              precision="32-true", world_size=1)
+    text = advice(trainer, SimpleNamespace(hparams=hparams))
+    assert "batch_size 6 -> 3 with grad_accum 2 -> 4" in text and "bf16-mixed" in text
+    assert "gradient_checkpointing" in text and "loss_alpha 0" in text and "monitor_every" not in text
+
+
+def test_advice_quotes_what_was_measured(tmp_path):
+    from anytext_lib.training.callbacks.cuda_memory import measured
+
+    assert measured(tmp_path / "none.json") == ""
+    cases = {"fp32": {"batch_size": 3, "gib": 40.0, "s_per_step": 1.5}, "on a CPU": {"batch_size": 3}}
+    (tmp_path / "costs.json").write_text(json.dumps(
+        {"device": "H100", "model": "sd15", "image_size": 512, "cases": cases}))
+    assert measured(tmp_path / "costs.json").splitlines() == [
+        "Measured with sd15 on H100, 512 pixels, batch 3:", "  - fp32: 40.0 GiB, 1.50 s a step"]

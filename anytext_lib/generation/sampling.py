@@ -17,6 +17,7 @@ import torch
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.losses.prediction import predict_x0
+from anytext_lib.randomness import NOISE, generator
 
 
 def ddim_timesteps(steps: int, total: int = 1000) -> list[int]:
@@ -76,8 +77,6 @@ def sample_images(model, batch: AnyTextBatch, steps: int = 20, guidance: float =
         control_scale: factor on WriteNet's residuals.
         places: B integers, by default 0..B-1.
     """
-    from anytext_lib.training.randomness import NOISE, generator
-
     branches = [_Branch(model, batch, control_scale)]
     if guidance != 1:
         branches.append(_Branch(model, unconditional(batch, negative), control_scale))

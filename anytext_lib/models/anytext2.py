@@ -184,30 +184,41 @@ class AnyText2Model(nn.Module):
 
     # conditions
 
-    def line_embeddings(self, batch: AnyTextBatch,
-                        style_images: Sequence[torch.Tensor | None] | None = None) -> torch.Tensor:
-        """Embeddings (L, D) of the batch's lines; ``style_images``: see ``line_images.style_crops``."""
+    def glyph_features(self, glyph_lines: torch.Tensor) -> torch.Tensor:
+        """The frozen recogniser's features (L, 40, 64) of lines written in one font, (L, 1, h, w) in [0, 1]."""
+        with torch.no_grad():
+            return self.reader.features(glyph_crops(glyph_lines.float()))
+
+    def line_embeddings(self, batch: AnyTextBatch, style_images: Sequence[torch.Tensor | None] | None = None,
+                        glyph_features: torch.Tensor | None = None) -> torch.Tensor:
+        """Embeddings (L, D) of the batch's lines.
+
+        Args:
+            style_images: see ``line_images.style_crops``.
+            glyph_features: what ``glyph_features`` returned for the batch's glyph lines; None computes it here.
+        """
         reader = self.reader if self.text_embedding.needs_reader else None
-        features = None
-        if self.text_embedding.config.glyph:
-            with torch.no_grad():
-                features = reader.features(glyph_crops(batch.glyph_lines.float()))
-        return self.text_embedding(batch.lines, features, batch.positions, batch.font_hints, batch.colors,
+        if not self.text_embedding.config.glyph:
+            glyph_features = None
+        elif glyph_features is None:
+            glyph_features = self.glyph_features(batch.glyph_lines)
+        return self.text_embedding(batch.lines, glyph_features, batch.positions, batch.font_hints, batch.colors,
                                    style_images, reader)
 
     def conditions(self, batch: AnyTextBatch, masked_latents: torch.Tensor | None = None,
                    style_images: Sequence[torch.Tensor | None] | None = None,
-                   generator: torch.Generator | None = None) -> Conditions:
+                   generator: torch.Generator | None = None,
+                   glyph_features: torch.Tensor | None = None) -> Conditions:
         """Everything that the networks are told about a batch; differentiable in the text embedding's weights.
 
         Args:
             masked_latents: (B, 4, h, w) if they are known already; None encodes ``batch.masked_images``.
-            style_images: see ``line_embeddings``. ``generator``: of the posterior's draw.
+            style_images, glyph_features: see ``line_embeddings``. ``generator``: of the posterior's draw.
 
         Raises:
             PlaceholderError: the ``*`` of a caption do not fit the lines.
         """
-        embeddings, index = self.line_embeddings(batch, style_images), batch.lines.image_index
+        embeddings, index = self.line_embeddings(batch, style_images, glyph_features), batch.lines.image_index
         image_context, image_mask = self.captions.encode_image_captions(batch.captions, embeddings, index)
         text_context = self.captions.encode_text_captions(batch.text_captions, embeddings, index)
         if masked_latents is None:

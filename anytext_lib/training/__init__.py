@@ -2,8 +2,7 @@
 
 _PLACES = {
     "AnyText2Training": "module", "AnyTextData": "datamodule", "LossWeightSchedule": "schedules",
-    "learning_rate_factor": "schedules", "draw_timesteps": "randomness", "draw_noise": "randomness",
-    "CheckpointError": "storage", "fit": "cli", "validate": "cli",
+    "learning_rate_factor": "schedules", "CheckpointError": "storage", "fit": "cli", "validate": "cli",
 }
 
 __all__ = list(_PLACES)  # noqa: PLE0604

@@ -2,8 +2,7 @@
 
     python -m anytext_lib.training.autoencoder OUTPUT
 
-writes the mini model with this auto-encoder and otherwise random weights, where `anytext fit` begins.  The
-scaling_factor makes latents of unit variance, as Stable Diffusion's does.
+writes the mini model with this auto-encoder and otherwise random weights, where `anytext fit` begins.
 """
 
 from __future__ import annotations
@@ -71,11 +70,24 @@ def random_crops(images: torch.Tensor, batch_size: int, side: int,
 
 
 @torch.no_grad()
-def fit_scaling_factor(model: AutoencoderKL, images: torch.Tensor) -> float:
-    """Set and return ``scaling_factor``, the inverse standard deviation of the latents of ``images``."""
+def centre_latents(model: AutoencoderKL, images: torch.Tensor) -> tuple[list[float], list[float]]:
+    """Give each latent channel of ``images`` mean 0 and standard deviation 1, without changing a reconstruction.
+
+    The shift and the scale go into the two 1 x 1 convolutions around the latents.  It matters: after t = 999 a little
+    of the picture's mean is left, so that a sampler which starts from pure noise asks for latents of mean 0.
+
+    Returns:
+        means and standard deviations as they were.
+    """
     latents = torch.cat([model.encode(part).latent_dist.mean for part in images.split(16)])
-    model.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
-    return model.config.scaling_factor
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    into, out, n = model.quant_conv, model.post_quant_conv, len(mean)
+    out.bias += out.weight[:, :, 0, 0] @ mean
+    out.weight *= std[None, :, None, None]
+    into.weight[:n] /= std[:, None, None, None]
+    into.bias[:n] = (into.bias[:n] - mean) / std
+    into.bias[n:] -= 2 * std.log()  # the log variances
+    return mean.tolist(), std.tolist()
 
 
 def train_autoencoder(steps: int = 1000, batch_size: int = 16, side: int = 64, learning_rate: float = 3e-3,
@@ -83,7 +95,7 @@ def train_autoencoder(steps: int = 1000, batch_size: int = 16, side: int = 64, l
     """Train on random crops (``side`` x ``side``) of scenes of the training split, with AdamW and one cycle.
 
     Returns:
-        the model in eval mode with its scaling_factor set.
+        the model in eval mode with latents of mean 0 and standard deviation 1.
     """
     torch.manual_seed(seed)
     model = build_autoencoder().train()
@@ -103,14 +115,13 @@ def train_autoencoder(steps: int = 1000, batch_size: int = 16, side: int = 64, l
         if step % 50 == 49:
             log(f"step {step + 1} of {steps}: loss {loss.item():.4f}, {time.perf_counter() - start:.0f} s")
     model.eval()
-    log(f"scaling factor {fit_scaling_factor(model, images[:256]):.4f}")
+    mean, std = centre_latents(model, images[:256])
+    log(f"latents had means {[round(v, 2) for v in mean]} and deviations {[round(v, 2) for v in std]}")
     return model
 
 
 def starting_model(autoencoder: AutoencoderKL, config: str | Mapping = "mini", seed: int = 0) -> AnyText2Model:
     """A model with random weights around a trained auto-encoder: where pre-training begins."""
-    config = read_config(config)
-    config["vae"]["scaling_factor"] = autoencoder.config.scaling_factor
     torch.manual_seed(seed)
     model = AnyText2Model.from_config(config)
     model.vae.load_state_dict(autoencoder.state_dict())

@@ -121,7 +121,7 @@ def _quiet() -> None:
     """Leave out what Lightning says about things that are so on purpose."""
     for message in ("Found .* module.s. in eval mode", ".*isinstance.treespec, LeafSpec",
                     ".*does not have many workers", "The number of training batches",
-                    "Total length of .* is zero"):
+                    "Total length of .* is zero", "LightningCLI's args parameter"):
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from anytext_lib.data.sampling import epoch_order
-from anytext_lib.training.randomness import generator
+from anytext_lib.randomness import generator
 
 
 class EpochBatches:

@@ -120,6 +120,19 @@ def test_true_features_are_kept_between_epochs(start, tmp_path):
     assert module.step_loss.cache.hits == module.step_loss.cache.misses > 0
 
 
+def test_latents_and_glyph_features_are_kept_between_epochs(start, tmp_path):
+    import copy
+
+    def losses(cache):
+        module, recorder = run(copy.deepcopy(start), tmp_path, module_options={"encoder_cache": cache},
+                               data_options={"percent": 0.05}, max_steps=2)
+        return module, [row["t/sim"] for row in recorder.rows]
+
+    module, kept = losses(1.0)
+    assert kept == pytest.approx(losses(0.0)[1], rel=1e-4)
+    assert module.cache.hits == module.cache.misses > 0
+
+
 def test_validation_is_the_same_at_every_time(model, tmp_path):
     module, recorder = AnyText2Training(model, val_timesteps=[100, 500], loss_alpha=0.1), Recorder()
     pictures = data(val=data().hparams.train, val_limit=3)

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anytext_lib.data.lines import TextLines
+from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training import storage
 from anytext_lib.training.arguments import expand, find_config
+from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.training.loader import EpochBatches, ResumableLoader
-from anytext_lib.training.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training.reference import ReferenceCache
 from anytext_lib.training.schedules import LossWeightSchedule, learning_rate_factor
 from anytext_lib.training.sources import Chained, read_records
@@ -240,6 +241,22 @@ def test_reference_cache():
     assert len(small.kept) == 3 and small.bytes == 96
     small.features(Objective(), torch.zeros(2, 3, 8, 8), moved, [5, 6])
     assert small.bytes <= 100
+
+
+def test_a_cache_computes_what_is_missing_and_knows_pictures_by_their_values():
+    asked = []
+
+    def double(rows):
+        asked.append(rows)
+        return 2 * images[rows]
+
+    images, cache = torch.rand(3, 2, 4), TensorCache(1.0)
+    assert torch.equal(cache.rows(digests(images), double, images.device), 2 * images)
+    assert torch.equal(cache.rows(digests(images.flip(0)), double, images.device), 2 * images.flip(0))
+    images[1] += 1e-6
+    assert torch.equal(cache.rows(digests(images), double, images.device), 2 * images)
+    assert torch.equal(cache.rows([None, None], double, images.device), 2 * images[:2]) and len(cache.kept) == 4
+    assert asked == [[0, 1, 2], [1], [0, 1]] and (cache.hits, cache.misses) == (5, 6)
 
 
 # arguments

@@ -24,9 +24,9 @@ from anytext_lib.data.folder import data_folder
 from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge
+from anytext_lib.randomness import draw_noise, draw_timesteps, places
 from anytext_lib.training.loader import EpochBatches, ResumableLoader
 from anytext_lib.training.module import AnyText2Training
-from anytext_lib.training.randomness import draw_noise, draw_timesteps, places
 from anytext_lib.training.sampled_text import eval_mode, score_samples
 from anytext_lib.training.step_loss import build_step_loss
 

@@ -25,7 +25,8 @@ from anytext_lib.training.module import AnyText2Training
 from anytext_lib.training.storage import AtomicCheckpointIO, CheckpointError, checkpoints_in, require_writable
 
 SECTIONS = {"model": AnyText2Training, "data": AnyTextData, "trainer": pl.Trainer, "checkpoint": parts.Checkpoints,
-            "images": parts.ImageLogger, "judge": parts.TextJudge, "progress": parts.ProgressLines}
+            "images": parts.ImageLogger, "judge": parts.TextJudge, "progress": parts.ProgressLines,
+            "export": parts.ExportModel}
 FAILED, WRONG = 1, 2
 """Exit status: failed while running; the request was wrong. 143 and 130: asked to stop by SIGTERM or Ctrl-C, saved."""
 
@@ -38,7 +39,7 @@ class AnyTextCLI(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help="folder of the runs")
         parser.add_argument("--grad_accum", type=int, default=1, help="batches that make one optimizer step")
         parser.add_argument("--ema", type=float, default=0.0, help="decay of the average of weights; 0 keeps none")
-        for name in ("checkpoint", "images", "judge", "progress"):
+        for name in ("checkpoint", "images", "judge", "progress", "export"):
             parser.add_lightning_class_args(SECTIONS[name], name)
         parser.link_arguments("grad_accum", "trainer.accumulate_grad_batches")
         for section in ("model", "data"):
@@ -70,8 +71,7 @@ class AnyTextCLI(LightningCLI):
     def _callbacks(self, config) -> list[pl.Callback]:
         average = [parts.ExponentialAverage(config.ema)] if config.ema else []
         return [*average, parts.GradientNorms(), parts.Speed(), parts.DataReport(), config.images, config.judge,
-                config.progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(), parts.ExportModel(),
-                config.checkpoint]
+                config.progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(), config.export, config.checkpoint]
 
     def before_fit(self) -> None:
         """Keep the whole configuration beside the results."""

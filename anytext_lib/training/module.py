@@ -78,15 +78,15 @@ class AnyText2Training(pl.LightningModule):
         self.last_inputs: dict = {}
 
     def on_fit_start(self) -> None:
-        self._prepare()
+        self.prepare()
         if self.hparams.compile:
             self.model.unet.compile()
             self.model.writenet.compile()
 
     def on_validation_start(self) -> None:
-        self._prepare()
+        self.prepare()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """Build the objective around the model's frozen recogniser, once the model is on its device."""
         h = self.hparams
         if self.step_loss is None:
@@ -117,7 +117,7 @@ class AnyText2Training(pl.LightningModule):
         seed, index = self.hparams.seed, self.micro_step
         timesteps = draw_timesteps(seed, index, at, len(self.model.alphas_cumprod))
         self.last_inputs = {"batch": batch, "timesteps": timesteps, "step": self.global_step, "batch_idx": batch_idx}
-        latents = self._encode(batch)
+        latents = self.encode(batch)
         noise = draw_noise(seed, index, at, latents.shape[1:])
         self.last_inputs.update(noise=noise, latents=latents)
         step = self.predict(batch, latents, noise, timesteps)
@@ -136,7 +136,7 @@ class AnyText2Training(pl.LightningModule):
         """Run the network at the noisy latents of a batch; noise and timesteps may be on the CPU."""
         noise, timesteps = noise.to(latents), timesteps.to(latents.device)
         abar = self.model.alphas_cumprod.to(latents.device)[timesteps]
-        conditions = self._conditions(batch) if conditions is None else conditions
+        conditions = self.conditions(batch) if conditions is None else conditions
         output = self.model(add_noise(latents, noise, abar), timesteps, conditions)
         return NoisyStep(latents, noise, timesteps, output)
 
@@ -144,7 +144,7 @@ class AnyText2Training(pl.LightningModule):
         """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep."""
         at = [int(i) if i >= 0 else 10**6 * batch_idx + k for k, i in enumerate(batch.indices.tolist())]
         torch.manual_seed(self.hparams.seed)
-        latents, conditions = self._encode(batch), self.model.conditions(batch)
+        latents, conditions = self.encode(batch), self.model.conditions(batch)
         found = []
         for t in self.hparams.val_timesteps:
             noise = draw_noise(self.hparams.seed, t, at, latents.shape[1:])
@@ -158,8 +158,8 @@ class AnyText2Training(pl.LightningModule):
             values = [v[key] for v in found if key in v]
             self._log_validation({key: sum(values) / len(values) if values else None}, batch)
 
-    def _encode(self, batch: AnyTextBatch) -> torch.Tensor:
-        """Latents of the batch, at least float32."""
+    def encode(self, batch: AnyTextBatch) -> torch.Tensor:
+        """Latents (B, 4, h, w) of the batch's images, at least float32, without gradient."""
         images, encode = batch.images, self.model.encode
         if self.training and self.cache is not None:
             latents = self.cache.rows(digests(images), lambda rows: encode(images[rows]), images.device)
@@ -167,7 +167,8 @@ class AnyText2Training(pl.LightningModule):
             latents = encode(images)
         return latents.to(torch.promote_types(latents.dtype, torch.float32))
 
-    def _conditions(self, batch: AnyTextBatch) -> Conditions:
+    def conditions(self, batch: AnyTextBatch) -> Conditions:
+        """What the networks are told about the batch."""
         lines, read, features = batch.glyph_lines, self.model.glyph_features, None
         if self.training and self.cache is not None and len(lines) and self.model.text_embedding.config.glyph:
             features = self.cache.rows(digests(lines), lambda rows: read(lines[rows]), lines.device)

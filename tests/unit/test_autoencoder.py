@@ -7,13 +7,16 @@ import torch
 
 from anytext_lib.models import read_config
 from anytext_lib.training.autoencoder import (
+    PHASES,
     autoencoder_loss,
     build_autoencoder,
     centre_latents,
+    colour_axes,
     random_crops,
     scene_images,
     starting_model,
     train_autoencoder,
+    wake_channels,
 )
 
 
@@ -41,14 +44,33 @@ def test_crops_and_loss(autoencoder):
     assert images.shape == (2, 3, 64, 192) and torch.equal(images, scene_images(2, "train", 3))
     crops = next(random_crops(images, 5, 32, torch.Generator().manual_seed(0)))
     assert crops.shape == (5, 3, 32, 32)
-    still = [autoencoder_loss(autoencoder, crops, weight, torch.Generator().manual_seed(1)) for weight in (0.0, 1.0)]
-    assert 0 < still[0] < still[1]
+    still = [autoencoder_loss(autoencoder, crops, *weights, generator=torch.Generator().manual_seed(1))
+             for weights in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))]
+    assert 0 < still[0] < still[1] and still[0] < still[2]
+
+
+def test_balanced_colours_vary_equally():
+    images = scene_images(8, "train", 0)
+    turned = torch.einsum("bchw,ck->bkhw", images, colour_axes(images))
+    spread = turned.permute(1, 0, 2, 3).flatten(1).std(1)
+    torch.testing.assert_close(spread, spread[:1].expand(3), rtol=1e-4, atol=0)
+
+
+def test_a_drowned_channel_is_woken(autoencoder):
+    images, woken = scene_images(4, "train", 0), copy.deepcopy(autoencoder)
+    wake_channels(woken, images)
+    with torch.no_grad():
+        before, after = autoencoder.encode(images).latent_dist, woken.encode(images).latent_dist
+    assert torch.equal(before.mean, after.mean)
+    limit = 2 * (0.08 * after.mean.std((0, 2, 3))).log()
+    torch.testing.assert_close(after.logvar.mean((0, 2, 3)), limit, rtol=0, atol=1e-4)
 
 
 def test_a_few_steps_and_the_start_of_the_mini_model():
     lines = []
-    trained = train_autoencoder(steps=2, batch_size=2, side=32, scenes=4, log=lines.append)
-    assert not trained.training and "means" in lines[-1]
+    phases = [{**phase, "steps": 1} for phase in PHASES]
+    trained = train_autoencoder(4, phases=phases, batch_size=2, side=32, log=lines.append)
+    assert not trained.training and len(lines) == 6 and "means" in lines[-1]
     model = starting_model(trained)
     assert model.config["vae"] == read_config("mini")["vae"] and model.vae.config.scaling_factor == 1.0
     assert torch.equal(model.vae.quant_conv.weight, trained.quant_conv.weight)

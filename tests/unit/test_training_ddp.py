@@ -40,8 +40,8 @@ class Double(AnyText2Training):
         super().__init__(*arguments, **options)
         self.double()
 
-    def _prepare(self):
-        super()._prepare()
+    def prepare(self):
+        super().prepare()
         self.step_loss.objective.recognizer = copy.deepcopy(self.model.reader).double()
 
 

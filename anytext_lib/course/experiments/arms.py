@@ -50,13 +50,13 @@ class Profile:
     """
 
     seeds: int = 5
-    steps: int = 80
+    steps: int = 60
     batch: int = 8
-    scenes: int = 640
+    scenes: int = 480
     words: int = 64
     probes: int = 16
     probe_times: tuple[int, ...] = (300, 500, 700)
-    probe_every: int = 40
+    probe_every: int = 20
     loss_alpha: float = 0.1
     loss_beta: float = 0.02
     learning_rate: float = 3e-4

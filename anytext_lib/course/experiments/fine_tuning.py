@@ -25,8 +25,10 @@ from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge
 from anytext_lib.randomness import draw_noise, draw_timesteps, places
+from anytext_lib.training.cache import TensorCache
 from anytext_lib.training.loader import EpochBatches, ResumableLoader
 from anytext_lib.training.module import AnyText2Training
+from anytext_lib.training.reference import ReferenceCache
 from anytext_lib.training.sampled_text import eval_mode, score_samples
 from anytext_lib.training.step_loss import build_step_loss
 
@@ -47,8 +49,27 @@ def scenes(seed: int, split: str, count: int) -> SceneDataset:
 def build_module(profile: Profile, start: str, seed: int = 0, **options: Any) -> AnyText2Training:
     """AnyText2's training step around a fresh copy of the starting point."""
     return AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start)), seed=seed,
-                            learning_rate=profile.learning_rate, lr_schedule="one_cycle", reference_cache=128,
-                            monitor_every=0, **options)
+                            learning_rate=profile.learning_rate, lr_schedule="one_cycle", **options)
+
+
+@functools.cache
+def caches(profile: Profile, start: str, device: str) -> tuple[TensorCache, ReferenceCache]:
+    """Latents, features of the glyph lines and true features of all scenes: the runs of a process share them."""
+    module = build_module(profile, start).to(device).train()
+    module.prepare()
+    module.cache, true = TensorCache(4096), ReferenceCache(4096)
+    for batch in batches_of(scenes(SCENES, "train", profile.scenes), 16, profile.scenes):
+        batch = batch.to(device)
+        module.encode(batch)
+        module.conditions(batch)
+        true.features(module.step_loss.objective, batch.images, batch.lines, batch.indices.tolist())
+    return module.cache, true
+
+
+def use_caches(module: AnyText2Training, profile: Profile, start: str, device: str) -> None:
+    """Let a module on its device look its scenes up; what is timed is then the training alone."""
+    module.prepare()
+    module.cache, module.step_loss.cache = caches(profile, start, device)
 
 
 def batches_of(dataset, size: int, count: int) -> Iterator[AnyTextBatch]:
@@ -65,8 +86,8 @@ def calibrate(profile: Profile, start: str, device: str) -> dict[str, float]:
         without step weight and of what a region weight of 2 adds; seconds of a step without and with the OCR term;
         ``no_step_alpha``, ``region_weight`` and ``time_steps`` of the matched arms.
     """
-    module = build_module(profile, start).to(device)
-    module.train()
+    module = build_module(profile, start).to(device).train()
+    use_caches(module, profile, start, device)
     data = scenes(SCENES, "train", profile.scenes)
     batches = [batch.to(device) for batch in batches_of(data, profile.batch, profile.calibration * profile.batch)]
     norms = {name: (sum(gradient_norm(module, batch, i, name) ** 2 for i, batch in enumerate(batches))
@@ -82,10 +103,11 @@ def calibrate(profile: Profile, start: str, device: str) -> dict[str, float]:
 def one_term(module: AnyText2Training, batch: AnyTextBatch, index: int, name: str) -> torch.Tensor:
     """One term of the loss at weight 1, for the timesteps and the noise of training step ``index``."""
     at = places(len(batch))
-    latents = module.model.encode(batch.images)
+    latents = module.encode(batch)
     step = module.predict(batch, latents, draw_noise(0, index, at, latents.shape[1:]), draw_timesteps(0, index, at))
     loss = build_step_loss(module.model.reader, module.model.alphas_cumprod, module.model.decode,
                            module.prediction_type, 1.0, name != "ocr_no_step", 2.0 if name == "region" else 1.0, 0.0)
+    loss.cache = module.step_loss.cache
     plain = loss.objective(step.output, step.latents, step.noise, step.timesteps, batch.images,
                            batch.lines.select([]), batch.invalid_mask).loss
     if name == "simple":
@@ -123,7 +145,8 @@ def fine_tune(profile: Profile, start: str, arm: Arm, seed: int, calibration: di
               device: str) -> dict[str, Any]:
     """One run: its options, cost, scores on held-out words and the curve of its probes."""
     options, steps = arm_options(profile, arm, calibration)
-    module = build_module(profile, start, seed, **options)
+    module = build_module(profile, start, seed, **options).to(device)
+    use_caches(module, profile, start, device)
     data = scenes(SCENES, "train", profile.scenes)
     loader = ResumableLoader(data, EpochBatches(len(data), profile.batch, seed), collate)
     probes = Probes(profile, device)

@@ -12,12 +12,29 @@ from anytext_lib.training.callbacks.ema import averaged_weights
 
 
 class ExportModel(pl.Callback):
-    """Writes ``RUN/model`` with ``save_pretrained`` at the end of training; with the average if there is one."""
+    """Writes ``RUN/model`` with ``save_pretrained`` at the end of training; with the average if there is one.
+
+    Args:
+        at_steps: optimizer steps after which the model is written as well, to ``RUN/model_step=N``.
+    """
+
+    def __init__(self, at_steps: list[int] = []):  # noqa: B006
+        self.at_steps = list(at_steps)
+        self.written = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        step = trainer.global_step
+        if step in self.at_steps and step != self.written:
+            self.written = step  # several batches can make one step
+            self._write(trainer, module, f"model_step={step}")
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._write(trainer, module, "model")
 
     @rank_zero_only
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        folder = Path(trainer.default_root_dir) / "model"
-        fresh = folder.with_name(".model.partial")
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule, name: str) -> None:
+        folder = Path(trainer.default_root_dir) / name
+        fresh = folder.with_name(f".{name}.partial")
         shutil.rmtree(fresh, ignore_errors=True)
         with averaged_weights(trainer, module):
             module.model.save_pretrained(fresh)

@@ -1,0 +1,55 @@
+"""The mini model that is shipped: small, whole, unharmed, and better at writing after than before."""
+
+import json
+import re
+
+import pytest
+
+from anytext_lib.data import data_folder
+from anytext_lib.data.scene_words import split_of, words_of
+from anytext_lib.models import AnyText2Model, freezing, read_config
+from anytext_lib.training.score import score
+
+FOLDER = data_folder() / "mini"
+NAMES = ["early", "before", "after"]
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: AnyText2Model.from_pretrained(FOLDER / name).eval() for name in NAMES}
+
+
+def test_size(models):
+    size = sum(path.stat().st_size for name in ("before", "after") for path in (FOLDER / name).rglob("*"))
+    assert size < 25e6
+    groups = freezing.trainable_parameters(models["after"], freezing.Freezing(train_all=True))
+    assert sum(values for _, values in freezing.count(groups).values()) < 12e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_checkpoint_is_of_the_configuration(models, name):
+    assert {key: models[name].config[key] for key in ("unet", "vae", "writenet", "text_encoder")} == {
+        key: read_config("mini")[key] for key in ("unet", "vae", "writenet", "text_encoder")}
+    assert all(bool(p.isfinite().all()) for p in models[name].parameters())
+
+
+def test_fine_tuning_left_the_auto_encoder_alone(models):
+    first, last = (models[name].vae.state_dict() for name in ("before", "after"))
+    assert all(bool((first[key] == last[key]).all()) for key in first)
+
+
+def test_it_writes_words_that_it_has_never_seen(models):
+    assert all(split_of(word) == "test" for word in words_of("test"))
+    before, after = (score(models[name], scenes=12)["ppocrv4"]["ned"] for name in ("before", "after"))
+    assert after > before and after > 0.5
+
+
+def test_the_card_tells_what_was_measured():
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    measured = json.loads((FOLDER / "metrics.json").read_text(encoding="utf-8"))
+    for name in NAMES:
+        row = next(line for line in card.splitlines() if line.startswith(f"| `{name}`"))
+        shown = [float(value) for value in re.findall(r"\.\d+", row)]
+        expected = [measured[name][judge][key] for judge in ("ppocrv4", "training recogniser")
+                    for key in ("sen_acc", "ned")]
+        assert shown == pytest.approx(expected, abs=0.0051)

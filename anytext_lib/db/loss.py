@@ -1,0 +1,166 @@
+r"""The loss of differentiable binarisation.
+
+.. math:: L = \alpha L_s(P) + \beta L_1(T) + Dice(B), \quad \alpha = 5, \beta = 10
+
+The implementations in use agree about T and B and differ in L_s:
+
+==============  ==========================================================================  =====  ====
+preset          L_s                                                                         alpha  beta
+==============  ==========================================================================  =====  ====
+``paddleocr``   Dice, "balanced": a number cannot be mined, it is times n / (n + eps)           5    10
+``original``    cross-entropy over positives and 3 times as many of the hardest negatives       5    10
+``mmocr``       the same from logits (its smooth L1 on T has beta 0, which is plain L1)         5    10
+``doctr``       focal loss from logits, mean over all pixels                                   10     1
+==============  ==========================================================================  =====  ====
+
+Batches that teach nothing, with ``fallback_negatives = 0`` and any prediction:
+
+====================  ===============  ==================  =========  ==========
+batch                 balanced L_s     unbalanced Dice     L_1(T)     Dice(B)
+====================  ===============  ==================  =========  ==========
+no text               0                alpha               0          1
+all masked            0                alpha               0          1
+====================  ===============  ==================  =========  ==========
+
+All their gradients are zero: false positives on pictures without text go unpunished.  ``fallback_negatives = n`` makes
+L_s of a batch without text the mean cross-entropy of its n hardest pixels.  (A picture without text in a batch
+*with* text is punished by mined cross-entropy and by Dice anyway.)  Masked pixels are never punished.  Focal loss
+needs no such help: it counts every pixel.
+
+Source: Liao et al. 2020; PaddleOCR ``ppocr/losses/det_db_loss.py`` at 5ec23a4; MhLiao/DB
+``decoders/seg_detector_loss.py`` (L1BalanceCELoss); mmocr 1.0 ``DBModuleLoss`` (``fallback_negative_num``); doctr
+``DBNet.compute_loss``, whose value for a fully masked batch is 0 where here it is 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from anytext_lib.db.labels import LabelMaps
+from anytext_lib.db.pixel_losses import (
+    balanced_loss,
+    cross_entropy,
+    dice_loss,
+    focal_loss,
+    masked_l1_loss,
+    masked_mean,
+)
+
+NUMBERS = {"DiceLoss": dice_loss, "MaskL1Loss": masked_l1_loss}  # one number for the batch
+PER_PIXEL = {"BCELoss": cross_entropy, "FocalLoss": focal_loss}
+PRESETS = {
+    "paddleocr": {},
+    "original": {"main_loss_type": "BCELoss"},
+    "mmocr": {"main_loss_type": "BCELoss", "with_logits": True},
+    "doctr": {"main_loss_type": "FocalLoss", "with_logits": True, "balance_loss": False, "alpha": 10.0, "beta": 1.0,
+              "eps": 1e-8},
+}
+
+
+class DBTerms(NamedTuple):
+    """Scalars: ``loss`` = ``shrink`` + ``threshold`` + ``binary``, weighted by alpha and beta."""
+
+    loss: torch.Tensor
+    shrink: torch.Tensor
+    threshold: torch.Tensor
+    binary: torch.Tensor
+
+    def log(self) -> dict[str, torch.Tensor]:
+        """Detached scalars under PaddleOCR's keys."""
+        names = ("loss", "loss_shrink_maps", "loss_threshold_maps", "loss_binary_maps")
+        return {name: value.detach() for name, value in zip(names, self, strict=True)}
+
+
+class DBLoss(torch.nn.Module):
+    """DB loss; by default PaddleOCR's.
+
+    Args:
+        balance_loss: mine hard negatives in L_s (``balanced_loss``); False takes the number itself, or the mean over
+            the mask of a loss per pixel (upstream returns the map there, and fails).
+        main_loss_type: L_s: "DiceLoss", "BCELoss", "MaskL1Loss" (PaddleOCR's names) or "FocalLoss".
+        alpha, beta: weights of L_s and of the threshold map.
+        ohem_ratio: most negatives a positive that are mined.
+        eps: keeps divisions finite.
+        with_logits: take L_s from logits, which ``forward`` then needs.
+        fallback_negatives: pixels of a batch without text that are punished, 0 none (upstream).
+
+    Raises:
+        ValueError: an option is out of range or does not go with another.
+    """
+
+    def __init__(self, balance_loss: bool = True, main_loss_type: str = "DiceLoss", alpha: float = 5.0,
+                 beta: float = 10.0, ohem_ratio: float = 3.0, eps: float = 1e-6, *, with_logits: bool = False,
+                 fallback_negatives: int = 0):
+        super().__init__()
+        if main_loss_type not in NUMBERS | PER_PIXEL:
+            raise ValueError(f"there is no main_loss_type {main_loss_type!r}; there are "
+                             f"{', '.join(NUMBERS | PER_PIXEL)}")
+        if with_logits and main_loss_type in NUMBERS:
+            raise ValueError(f"{main_loss_type} is a function of probabilities: with_logits goes with "
+                             f"{' and '.join(PER_PIXEL)}")
+        for name, value in {"alpha": alpha, "beta": beta, "ohem_ratio": ohem_ratio,
+                            "fallback_negatives": fallback_negatives}.items():
+            if not value >= 0:
+                raise ValueError(f"{name} is at least 0, got {value}")
+        self.balance_loss, self.main_loss_type, self.alpha, self.beta = balance_loss, main_loss_type, alpha, beta
+        self.ohem_ratio, self.eps, self.with_logits = ohem_ratio, eps, with_logits
+        self.fallback_negatives = fallback_negatives
+
+    @classmethod
+    def from_preset(cls, name: str, **changes) -> DBLoss:
+        """"paddleocr", "original", "mmocr" or "doctr", with single options changed."""
+        if name not in PRESETS:
+            raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        return cls(**{**PRESETS[name], **changes})
+
+    def forward(self, maps: torch.Tensor, labels: LabelMaps, logits: torch.Tensor | None = None) -> DBTerms:
+        """Loss of a batch.
+
+        Args:
+            maps: (B, 3, H, W) of P, T and B in [0, 1], any floating type; computed in float32 at least.
+            labels: label maps (B, H, W).
+            logits: (B, H, W) of P before the sigmoid, for ``with_logits``.
+
+        Raises:
+            ValueError: shapes do not agree, a value lies outside [0, 1] or is NaN, or logits are missing.
+        """
+        self._check(maps, labels, logits)
+        with torch.autocast(maps.device.type, enabled=False):
+            dtype = torch.promote_types(maps.dtype, torch.float32)
+            p, t, b = maps.to(dtype).unbind(dim=1)
+            labels = labels.to(device=maps.device, dtype=dtype)
+            shrink = self.alpha * self.shrink_term(p, labels, logits.to(dtype) if self.with_logits else None)
+            threshold = self.beta * masked_l1_loss(t, labels.threshold_map, labels.threshold_mask, self.eps)
+            binary = dice_loss(b, labels.shrink_map, labels.shrink_mask, self.eps)
+        return DBTerms(shrink + threshold + binary, shrink, threshold, binary)
+
+    def shrink_term(self, p: torch.Tensor, labels: LabelMaps, logits: torch.Tensor | None = None) -> torch.Tensor:
+        """L_s of probabilities (B, H, W), before alpha."""
+        target, mask = labels.shrink_map, labels.shrink_mask
+        if self.fallback_negatives and not (target * mask).any():
+            return balanced_loss(cross_entropy(p, target, logits), target, mask, 0, self.fallback_negatives, self.eps)
+        if self.main_loss_type in NUMBERS:
+            value = NUMBERS[self.main_loss_type](p, target, mask, self.eps)
+            return balanced_loss(value, target, mask, self.ohem_ratio, 0, self.eps) if self.balance_loss else value
+        value = PER_PIXEL[self.main_loss_type](p, target, logits)
+        if self.balance_loss:
+            return balanced_loss(value, target, mask, self.ohem_ratio, 0, self.eps)
+        return masked_mean(value, mask, self.eps)
+
+    def _check(self, maps: torch.Tensor, labels: LabelMaps, logits: torch.Tensor | None) -> None:
+        if maps.ndim != 4 or maps.shape[1] != 3 or not maps.is_floating_point():
+            raise ValueError(f"maps are floating-point (B, 3, H, W): P, T and B; got {maps.dtype} {tuple(maps.shape)}")
+        wanted = (maps.shape[0], *maps.shape[2:])
+        named = dict(zip(labels._fields[:4], labels[:4], strict=True))
+        named |= {"logits": logits} if self.with_logits else {}
+        for name, value in named.items():
+            if value is None:
+                raise ValueError("this loss takes P from logits (with_logits): give forward the logits as well")
+            if tuple(value.shape) != wanted:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, the maps ask for {wanted}")
+        low, high = torch.stack(maps.detach().aminmax()).tolist()
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"P, T and B are probabilities in [0, 1], got values from {low:g} to {high:g}: pass them "
+                             "through a sigmoid first, B through binarize(P, T)")

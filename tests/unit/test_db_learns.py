@@ -1,0 +1,14 @@
+"""The small detector learns: F on held-out scenes after a short training (the full recipe goes further)."""
+
+from __future__ import annotations
+
+from anytext_lib.db.comparison import evaluate_detector
+from anytext_lib.db.detector import DBDetector
+from anytext_lib.db.scenes import held_out_scenes
+from anytext_lib.db.training import train_detector
+
+
+def test_finds_text_in_held_out_scenes():
+    record = train_detector(steps=70, batch_size=8, side=128, learning_rate=0.01)
+    result = evaluate_detector(DBDetector(record.network), held_out_scenes(40, 128))
+    assert result.score.f >= 0.8, str(result)

@@ -30,3 +30,12 @@ def data_folder(folder: str | os.PathLike | None = None) -> Path:
             f"or set {ENVIRONMENT} to the folder data_samples of a clone"
         )
     return path
+
+
+def find_sample(path: str | os.PathLike) -> Path:
+    """``path``, or where there is no such file and it begins with ``data_samples``, the sample data's own, so that
+    configurations may name them from any folder."""
+    given = Path(path)
+    if given.exists() or given.parts[:1] != ("data_samples",):
+        return given
+    return data_folder().joinpath(*given.parts[1:])

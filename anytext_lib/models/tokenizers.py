@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from transformers import CLIPTokenizer
 
+from anytext_lib.data.folder import find_sample
 from anytext_lib.models.caption_encoder import byte_tokenizer
 
 BYTES = "bytes"
@@ -29,7 +29,7 @@ def load_tokenizer(source: str | os.PathLike, vocab_size: int) -> CLIPTokenizer:
     """
     if str(source) == BYTES:
         return byte_tokenizer(vocab_size)
-    folder = Path(source)
+    folder = find_sample(source)
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
         raise TokenizerError(

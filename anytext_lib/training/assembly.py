@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import nn
+
+from anytext_lib.data.folder import find_sample
 
 
 def load_model(source: str | nn.Module) -> nn.Module:
@@ -17,7 +17,7 @@ def load_model(source: str | nn.Module) -> nn.Module:
         return source
     from anytext_lib.models import AnyText2Model
 
-    path = Path(source)
+    path = find_sample(source)
     if path.is_dir():
         return AnyText2Model.from_pretrained(path)
     if path.is_file():

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from anytext_lib.data import AnyWordError, DataNotFoundError, data_folder, load_samples, scene_batch, verify_manifest
 from anytext_lib.data import samples as module
+from anytext_lib.data.folder import find_sample
 from anytext_lib.data.samples import compare_with_renderer, main, sample_scenes
 from anytext_lib.ocr import Judge, crop_lines
 
@@ -107,3 +109,12 @@ def test_polygons_hold_ink(samples):
             (left, top), (right, bottom) = np.floor(line.polygon.min(axis=0)), np.ceil(line.polygon.max(axis=0))
             patch = scene.image[int(top) : int(bottom), int(left) : int(right)]
             assert patch.astype(float).std(axis=(0, 1)).max() > 15, (scene.name, line.text)
+
+
+def test_sample_data_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_sample("data_samples/annotations.json") == data_folder() / "annotations.json"
+    assert find_sample("elsewhere/annotations.json") == Path("elsewhere/annotations.json")
+    (tmp_path / "data_samples").mkdir()
+    (tmp_path / "data_samples" / "own.json").touch()
+    assert find_sample("data_samples/own.json") == Path("data_samples/own.json")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
@@ -23,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: those of the process) and return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] and arguments[0] in TRAINING:  # LightningCLI reads these arguments itself
+        from anytext_lib.udifftext import command as udifftext
+
+        if udifftext.names_udifftext(arguments[1:]):
+            return udifftext.run(arguments[0], arguments[1:])
         from anytext_lib.training import cli as training
 
         return getattr(training, arguments[0])(arguments[1:])
@@ -38,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
-    """The parser of all commands; the options of ``data`` and ``convert`` only where ``first`` names the command.
+    """The parser of all commands; the options of those in ``LIBRARY`` only where ``first`` names the command.
 
     Their libraries would otherwise be imported by every command.
     """
@@ -51,14 +57,8 @@ def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
                             help="what is here and what is missing")
     for name, about in TRAINING.items():
         commands.add_subcommand(name, ArgumentParser(description=f"See anytext {name} --help."), help=about)
-    data = ArgumentParser(description="Annotated pictures in the AnyWord form.", epilog=EPILOG)
-    commands.add_subcommand("data", data, help="check, convert and index annotated pictures, or pack them into shards")
-    commands.add_subcommand("convert", _convert_parser() if "convert" in first else ArgumentParser(),
-                            help="upstream's checkpoints to this library's and back")
-    if "data" in first:
-        from anytext_lib.data.command import add_data_commands
-
-        add_data_commands(data)
+    for name, (module, _, about) in LIBRARY.items():
+        _add_library_command(commands, name, import_module(module) if name in first else None, about)
     parts = course.add_subcommands(required=True)
     parts.add_subcommand("run", _run_parser(), help="execute notebooks and hold their numbers to the baselines")
     parts.add_subcommand("list", _selection("List the notebooks."), help="list the notebooks and their parameters")
@@ -70,10 +70,14 @@ def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
     return parser
 
 
-def _convert_parser() -> ArgumentParser:
-    from anytext_lib.models.command import convert_parser
-
-    return convert_parser()
+def _add_library_command(commands, name: str, module: ModuleType | None, about: str) -> None:
+    """Add a command of ``LIBRARY``: one with commands of its own, one with options only, or an empty place."""
+    add_parts = getattr(module, f"add_{name}_commands", None)
+    make = getattr(module, f"{name}_parser", ArgumentParser)
+    parser = ArgumentParser(description=about, epilog=getattr(module, "EPILOG", None)) if add_parts else make()
+    commands.add_subcommand(name, parser, help=about)
+    if add_parts:
+        add_parts(parser)
 
 
 def _folder(parser: ArgumentParser) -> ArgumentParser:
@@ -202,22 +206,23 @@ def doctor(options: Namespace) -> int:
     return doctor()
 
 
-def data(options: Namespace) -> int:
-    """`anytext data`."""
-    from anytext_lib.data.command import run_data
-
-    return run_data(options)
-
-
-def convert(options: Namespace) -> int:
-    """`anytext convert`."""
-    from anytext_lib.models.command import run_convert
-
-    return run_convert(options)
+def library(name: str) -> Callable[[Namespace], int]:
+    """The function behind a command of ``LIBRARY``."""
+    module, run, _ = LIBRARY[name]
+    return lambda options: getattr(import_module(module), run)(options)
 
 
+LIBRARY = {
+    "data": ("anytext_lib.data.command", "run_data", "check, convert and index annotated pictures, or pack them"),
+    "convert": ("anytext_lib.models.command", "run_convert", "upstream's checkpoints to this library's and back"),
+    "generate": ("anytext_lib.generation.command", "run_generate", "new pictures with the words that you ask for"),
+    "edit": ("anytext_lib.generation.command", "run_edit", "write words into a picture"),
+    "evaluate": ("anytext_lib.evaluation.command", "run_evaluate", "score pictures: ocr, fid, clip, lpips"),
+    "db": ("anytext_lib.db.command", "run_db", "train and compare the small text detector"),
+}
+"""Name: module (with a function NAME_parser), function that runs the command, what it does."""
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
-    "course": course, "doctor": doctor, "data": data, "convert": convert,
+    "course": course, "doctor": doctor, **{name: library(name) for name in LIBRARY},
 }
 TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained model on held-out data"}
 COURSE_COMMANDS: dict[str, Callable[[Namespace], int]] = {

@@ -12,13 +12,18 @@ EPILOG = "Exit status: 0 all well; 2 the request was wrong, or a file is missing
 
 
 def db_parser() -> ArgumentParser:
-    """The parser of the command."""
+    """The parser of the command, on its own."""
     parser = ArgumentParser(prog="anytext db", description="Text detection by differentiable binarisation.",
                             epilog=EPILOG)
+    add_db_commands(parser)
+    return parser
+
+
+def add_db_commands(parser: ArgumentParser) -> None:
+    """Give ``parser`` the subcommands.  A parser that is itself a subcommand must have been added to its own before."""
     parts = parser.add_subcommands(required=True)
     parts.add_subcommand("train", _train_parser(), help="train the small detector on rendered scenes")
     parts.add_subcommand("compare", _compare_parser(), help="score it and PP-OCRv3 on the same held-out scenes")
-    return parser
 
 
 def run_db(options: Namespace) -> int:

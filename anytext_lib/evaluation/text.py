@@ -3,9 +3,10 @@
     Sen.Acc = share of lines that are read exactly as wanted, case-sensitive, both cut to 20 characters
     NED     = mean over lines of 1 - levenshtein(read, wanted) / (max(len(read), len(wanted)) + 1e-5)
 
-Source: AnyText2 ``eval/eval_dgocr.py``.  Upstream compares class ids, where all characters that the recogniser does
-not know share one id: a wrong rare character then counts as right.  Here characters are compared.  NED is a
-similarity: 1 is best, and it is never below Sen.Acc by more than the 1e-5 of the formula.
+Source: AnyText ``eval/eval_dgocr.py``.  Upstream's NED compares class ids, where all characters that the recogniser
+does not know share one id: a wrong rare character then counts as right; and it cuts the wanted text only.  Here
+characters are compared, and both texts are cut; ``protocols`` has upstream's rules.  NED is a similarity: 1 is best,
+and it is never below Sen.Acc.
 """
 
 from __future__ import annotations

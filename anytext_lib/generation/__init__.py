@@ -1,5 +1,20 @@
-"""From conditions to images."""
+"""From conditions to images: samplers, and the pipeline that writes words into pictures."""
 
 from anytext_lib.generation.sampling import ddim_sample, ddim_timesteps, sample_images, unconditional
 
-__all__ = ["ddim_sample", "ddim_timesteps", "sample_images", "unconditional"]
+_PLACES = {
+    "AnyText2Output": "pipeline", "AnyText2Pipeline": "pipeline", "Defaults": "request", "Line": "request",
+    "Request": "request", "RequestError": "request", "Settings": "request", "Progress": "denoise",
+    "make_scheduler": "schedulers",
+}
+
+__all__ = ["ddim_sample", "ddim_timesteps", "sample_images", "unconditional", *_PLACES]  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    """Load a name when it is asked for: diffusers takes seconds to import, and samplers need none of it."""
+    if name in _PLACES:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,195 @@
+"""Measures of whole pictures, folder by folder: `anytext evaluate fid`, `clip` and `lpips`.
+
+Each writes ``result.json`` into its output folder and keeps what it has measured in a journal, from which a later run
+goes on.  A network can be given instead of weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anytext_lib.data.index import print_report
+from anytext_lib.evaluation.clip import REPOSITORY, WEIGHT, CLIPScorer, clip_score
+from anytext_lib.evaluation.crops import to_tensor
+from anytext_lib.evaluation.fid import features, fid_by_size, folder_pictures, frechet_distance
+from anytext_lib.evaluation.inception import SIDE, WEIGHTS, FIDInception
+from anytext_lib.evaluation.intervals import about, mean_interval
+from anytext_lib.evaluation.items import Picture, find_pictures
+from anytext_lib.evaluation.journal import Journal
+from anytext_lib.evaluation.lpips import LPIPS
+from anytext_lib.evaluation.lpips import WEIGHTS as LPIPS_WEIGHTS
+from anytext_lib.evaluation.measure import PictureError, measure, read_picture
+from anytext_lib.evaluation.provenance import checkpoint_identity, generation, picture_settings, sha256, versions
+from anytext_lib.evaluation.results import write_result, write_table
+
+Report = Callable[[str], None]
+
+
+def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str | os.PathLike,
+                 weights: str | os.PathLike | None = None, network: torch.nn.Module | None = None,
+                 sizes: Sequence[int] = (), given: Mapping[str, Any] | None = None, batch: int = 16,
+                 device: str | torch.device = "cpu", restart: bool = False, report: Report = print_report) -> dict:
+    """FID of the pictures of two folders.
+
+    Args:
+        weights: file of Inception's weights, see ``FIDInception.from_file``. ``network``: use this one, from
+            (B, 3, 299, 299) in [0, 1] to (B, D), instead.
+        sizes: also FID of random subsets of so many generated pictures.
+        given, batch, restart, report: as for ``evaluate_ocr``.
+
+    Raises:
+        MetricWeightsError: there are no weights. FileNotFoundError: a folder is missing or empty.
+    """
+    given = _given(given)
+    sets = {"real": folder_pictures(real), "fake": folder_pictures(fake)}
+    identity = _network(network, lambda: WEIGHTS.find(weights), "Inception v3 (2015), as pytorch-fid")
+    network = FIDInception.from_file(weights) if network is None else network
+    found = {name: features(pictures, network, Path(output) / f"features-{name}.jsonl",
+                            {"network": identity, "folder": pictures[0].path.parent.name}, batch, device, SIDE, restart,
+                            report) for name, pictures in sets.items()}
+    if min(len(rows) for rows in found.values()) < found["real"].shape[1]:
+        report(f"fewer pictures than the {found['real'].shape[1]} features: this FID is far above that of many "
+               "pictures, and to be compared only with one of the same count")
+    result = {
+        "kind": "fid", "fid": frechet_distance(found["real"], found["fake"]),
+        "fid_by_size": {str(n): values for n, values in fid_by_size(found["real"], found["fake"], sizes).items()},
+        "pictures": {name: {"folder": rows[0].path.parent.name, "count": len(rows)} for name, rows in sets.items()},
+        "network": identity, "resize": f"bilinear to {SIDE}, no antialiasing", "features": int(found["real"].shape[1]),
+        **_nothing_read(), **_generation(given, sets["fake"]), "versions": versions(),
+    }
+    write_result(Path(output) / "result.json", result)
+    return result
+
+
+def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | None, output: str | os.PathLike,
+                  weights: str | os.PathLike | None = None, scorer: CLIPScorer | None = None,
+                  per_item: int | None = None, skip_missing: bool = False, given: Mapping[str, Any] | None = None,
+                  batch: int = 16, device: str | torch.device = "cpu", restart: bool = False,
+                  report: Report = print_report) -> dict:
+    """CLIPScore of pictures with the captions of their entries.
+
+    Args:
+        annotations, images, per_item, skip_missing: see ``find_pictures``; an entry without caption is left out.
+        weights: folder with CLIP. ``scorer``: use this instead.
+        given, batch, restart, report: as for ``evaluate_ocr``.
+
+    Raises:
+        MetricWeightsError: there are no weights. FileNotFoundError, AnyWordError: see ``find_pictures``.
+        ValueError: no entry has a caption.
+    """
+    given = _given(given)
+    pictures, missing = find_pictures(annotations, images, per_item, skip_missing=skip_missing)
+    captioned = [picture for picture in pictures if picture.caption.strip()]
+    if not captioned:
+        raise ValueError(f"no entry of {annotations} has a caption, and CLIPScore compares pictures with captions")
+    given_model = scorer.model if scorer is not None else None
+    scorer = CLIPScorer.from_folder(weights) if scorer is None else scorer
+    scorer.model.to(device)
+    identity = _network(given_model, lambda: weights, f"CLIP, as {REPOSITORY}")
+
+    def work(part: Sequence[Picture], pixels: Sequence[np.ndarray]) -> list[dict]:
+        return [{"cosine": float(cosine)} for cosine in scorer.cosines(pixels, [p.caption for p in part])]
+
+    settings = {"annotations": sha256(annotations), "network": identity}
+    journal = Journal(Path(output) / "cosines.jsonl", settings, restart)
+    rows = measure(captioned, work, journal, batch, "pictures compared with their captions", report)
+    result = {
+        "kind": "clip", **_mean("clip_score", [clip_score(row["cosine"]) for row in rows], captioned), "weight": WEIGHT,
+        "annotations": {"name": Path(annotations).name, "sha256": settings["annotations"]},
+        "pictures": {"folder": pictures[0].path.parent.name, "read": len(captioned), "missing": len(missing),
+                     "without_caption": len(pictures) - len(captioned)},
+        "network": identity, **_nothing_read(), **_generation(given, captioned), "versions": versions(),
+    }
+    write_table(Path(output) / "pictures.csv", [{"picture": p.name, "clip_score": round(clip_score(row["cosine"]), 6)}
+                                                for p, row in zip(captioned, rows, strict=True)])
+    write_result(Path(output) / "result.json", result)
+    return result
+
+
+def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str | os.PathLike,
+                   weights: str | os.PathLike | None = None, network: torch.nn.Module | None = None,
+                   given: Mapping[str, Any] | None = None, batch: int = 16, device: str | torch.device = "cpu",
+                   restart: bool = False, report: Report = print_report) -> dict:
+    """LPIPS of each picture of ``fake`` and the one of ``real`` with the same name (the suffix may differ).
+
+    Args:
+        weights: file of AlexNet's weights, see ``LPIPS.from_file``. ``network``: use this instead.
+        given, batch, restart, report: as for ``evaluate_ocr``.
+
+    Raises:
+        MetricWeightsError: there are no weights. FileNotFoundError: a folder or a picture's partner is missing.
+        PictureError: a pair differs in size.
+    """
+    given = _given(given)
+    pictures, originals = folder_pictures(fake), folder_pictures(real)
+    partners = _partners(pictures, originals)
+    identity = _network(network, lambda: LPIPS_WEIGHTS.find(weights), "AlexNet with the heads of LPIPS 0.1")
+    network = (LPIPS.from_file(weights) if network is None else network).to(device)
+
+    @torch.no_grad()
+    def work(part: Sequence[Picture], pixels: Sequence[np.ndarray]) -> list[dict]:
+        pairs = [_pair(partners[p.path.stem], p, array) for p, array in zip(part, pixels, strict=True)]
+        groups = [pairs] if len({a.shape for a, _ in pairs}) == 1 else [[pair] for pair in pairs]
+        return [{"lpips": float(d)} for group in groups
+                for d in network(*(torch.stack(side).to(device) for side in zip(*group, strict=True)))]
+
+    journal = Journal(Path(output) / "distances.jsonl", {"network": identity, "real": Path(real).name}, restart)
+    rows = measure(pictures, work, journal, batch, "pairs compared", report)
+    result = {
+        "kind": "lpips", **_mean("lpips", [row["lpips"] for row in rows], pictures), "network": identity,
+        "pictures": {"real": Path(real).name, "fake": Path(fake).name, "pairs": len(pictures)},
+        **_nothing_read(), **_generation(given, pictures), "versions": versions(),
+    }
+    write_table(Path(output) / "pictures.csv", [{"picture": p.name, "lpips": round(row["lpips"], 6)}
+                                                for p, row in zip(pictures, rows, strict=True)])
+    write_result(Path(output) / "result.json", result)
+    return result
+
+
+def _partners(pictures: Sequence[Picture], originals: Sequence[Picture]) -> dict[str, Path]:
+    """For the stem of each picture's name the original of the same."""
+    found = {original.path.stem: original.path for original in originals}
+    alone = [picture.name for picture in pictures if picture.path.stem not in found]
+    if alone:
+        raise FileNotFoundError(f"{len(alone)} of {len(pictures)} pictures have no partner of the same name in "
+                                f"{originals[0].path.parent}, {alone[0]} among them")
+    return found
+
+
+def _pair(real: Path, picture: Picture, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    other = read_picture(real)
+    if other.shape != pixels.shape:
+        raise PictureError(f"{picture.path} has {pixels.shape[1]} x {pixels.shape[0]} pixels and {real} "
+                           f"{other.shape[1]} x {other.shape[0]}: LPIPS compares pictures of one size")
+    return to_tensor(other), to_tensor(pixels)
+
+
+def _mean(name: str, values: Sequence[float], pictures: Sequence[Picture]) -> dict[str, Any]:
+    return {name: float(np.mean(values)), f"{name}_interval": list(mean_interval(values, [p.item for p in pictures])),
+            "bootstrap": about()}
+
+
+def _network(network: torch.nn.Module | None, place: Callable[[], str | os.PathLike], name: str) -> dict[str, Any]:
+    """Who measures: the published network with the hash of its weights, or the name of the one that was given."""
+    if network is not None:
+        return {"name": type(network).__name__, "weights_sha256": None}
+    return {"name": name, "weights_sha256": sha256(place())}
+
+
+def _nothing_read() -> dict[str, None]:
+    """These measures read no text."""
+    return {"recogniser": None, "crops": None, "lines": None}
+
+
+def _given(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**(given or {}), "checkpoint": checkpoint_identity((given or {}).get("checkpoint"))}
+
+
+def _generation(given: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:
+    return generation(given, [picture_settings(picture.path) for picture in pictures])

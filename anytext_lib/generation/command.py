@@ -1,0 +1,231 @@
+"""The commands `anytext generate` and `anytext edit`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+GENERATE = "Make pictures with words in them, or make a picture again from its own settings (--from)."
+EDIT = "Write words into a picture."
+EPILOG = "Exit status: 0 all well; 2 the request was wrong; the message names the line and what to do."
+LINE = ("a line of text, or a mapping as '{text: Tea, box: [10, 10, 60, 24], color: red, font: OpenSans}' (also "
+        "region, style_image); may be repeated")
+TOLD = 5.0  # seconds between two lines about the progress
+
+
+def generate_parser() -> ArgumentParser:
+    """The parser of `anytext generate`."""
+    parser = ArgumentParser(prog="anytext generate", description=GENERATE, epilog=EPILOG)
+    parser.add_argument("--from", type=Path | None, metavar="PNG", help="make this picture again, bit for bit on the "
+                        "same device; no other option about the picture counts")
+    parser.add_argument("--image", type=Path | None, metavar="FILE",
+                        help="with --from: where the picture that was edited lies now")
+    parser.add_argument("--width", type=int | None, help="pixels, a multiple of 64 (of 16 for the mini model)")
+    parser.add_argument("--height", type=int | None, help="pixels, as width")
+    return _add_shared(parser)
+
+
+def edit_parser() -> ArgumentParser:
+    """The parser of `anytext edit`."""
+    parser = ArgumentParser(prog="anytext edit", description=EDIT, epilog=EPILOG)
+    parser.add_argument("image", type=Path | None, nargs="?",
+                        help="the picture (with --jobs: of jobs without their own)")
+    parser.add_argument("--composite", action="store_true", help="put the pixels outside of the regions back exactly")
+    parser.add_argument("--blend", action="store_true",
+                        help="keep the surroundings at every step: for models that were not trained to edit")
+    return _add_shared(parser)
+
+
+def _add_shared(parser: ArgumentParser) -> ArgumentParser:
+    from anytext_lib.generation.request import SCHEDULERS
+
+    add = parser.add_argument
+    add("--prompt", type=str | None, help="what the picture shows; words in double quotes become lines of text")
+    add("--line", action="append", metavar="LINE", help=LINE)
+    add("--mask", type=Path | None, help="painted regions, white on black, for lines without a region")
+    add("--order", type=Literal["rows", "columns"] | None, help="in which the regions of the mask are read")
+    add("--negative-prompt", type=str | None, help="what the picture should not be")
+    add("--added-prompt", type=str | None, help="is appended to the prompt")
+    add("--glyph-font", type=str | None, help="font in which the model is shown the text")
+    add("--ddim-steps", type=int | None, help="steps of the scheduler (default: the model's, or 20)")
+    add("--cfg-scale", type=float | None, help="guidance; 1 is none (default: the model's, or 7.5)")
+    add("--attnx-scale", type=float | None, help="factor on the extra attentions (default: 1)")
+    add("--strength", type=float | None, help="factor on the control branch (default: 1)")
+    add("--eta", type=float | None, help="0 deterministic to 1 as DDPM (default: 0)")
+    add("--scheduler", type=Literal[SCHEDULERS] | None, help="default: the model's, or ddim")
+    add("--images", type=int | None, help="how many (default: 1)")
+    add("--seed", type=int | None, help="of the first image; the others follow (default: drawn at random)")
+    add("--jobs", type=Path | None, metavar="YAML", help="many pictures; options given here hold where a job says "
+        "nothing")
+    add("--model", type=Path | None, help="folder of the model (default: the course's mini model)")
+    add("--out", type=Path, default=Path("."), help="folder for the pictures")
+    add("--force", action="store_true", help="replace pictures that are there")
+    add("--batch-size", type=int, default=4, help="images sampled together")
+    add("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
+    add("--dtype", type=Literal["float32", "float16", "bfloat16"] | None, help="of the networks (default: float32)")
+    add("--offload", action="store_true", help="keep parts on the CPU while they do not compute: less GPU memory")
+    return parser
+
+
+def run_generate(options: Namespace) -> int:
+    """Carry out `anytext generate`; returns the exit status."""
+    return _guarded("generate", lambda: _again(options) if options["from"] else _make(options, None))
+
+
+def run_edit(options: Namespace) -> int:
+    """Carry out `anytext edit`; returns the exit status."""
+    return _guarded("edit", lambda: _make(options, options.image))
+
+
+def _guarded(command: str, action) -> int:
+    try:
+        for path in action():
+            print(f"wrote {path}", flush=True)
+        return 0
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"anytext {command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _make(options: Namespace, image: Path | None):
+    """Make the pictures of all jobs; every job is checked before the first one starts."""
+    from anytext_lib.generation.metadata import model_record, write_png
+    from anytext_lib.generation.prepare import prepare
+    from anytext_lib.generation.request import RequestError
+
+    jobs = _jobs(options, image)
+    pipeline = _load(options, options.model or _mini_model(), options.dtype or "float32")
+    for job in jobs:
+        try:
+            prepare(job.request, pipeline.model, pipeline.defaults)
+        except RequestError as error:
+            raise RequestError(f"{job.name}: {error}" if options.jobs else str(error)) from error
+    jobs = [_with_seed(job) for job in jobs]
+    targets = [_targets(options, job) for job in jobs]
+    model = model_record(pipeline.folder)
+    for number, (job, paths) in enumerate(zip(jobs, targets, strict=True), 1):
+        found = _run(pipeline, job, options.batch_size, f"{job.name} ({number} of {len(jobs)})")
+        for made, record, path in zip(found.images, found.records, paths, strict=True):
+            write_png(made, record | {"model": model}, path)
+            yield path
+
+
+def _again(options: Namespace):
+    """Make a picture again from its own settings."""
+    from anytext_lib.generation.metadata import differences, model_record, read_record, restore_request, write_png
+    from anytext_lib.generation.request import RequestError, Settings, from_mapping
+    from anytext_lib.generation.schedulers import restore
+
+    source = options["from"]
+    record = read_record(source)
+    target = options.out / f"{source.stem}_again.png"
+    _check_free([target], options.force)
+    if None in record["seeds"]:
+        raise RequestError(f"{source} was made with a generator and not from a seed: it cannot be made again")
+    folder = options.model or Path(record["model"]["folder"])
+    pipeline = _load(options, folder, options.dtype or record["computed"]["dtype"])
+    if model_record(folder)["sha256"] != record["model"]["sha256"]:
+        raise RequestError(f"the model in {folder} is not the one that made {source}: name its folder by --model")
+    for difference in differences(record, pipeline):
+        print(f"anytext generate: {difference}: the bits may differ", file=sys.stderr)
+    pipeline.scheduler = restore(record["scheduler"])
+    found = pipeline.run([restore_request(record["request"], options.image)],
+                         from_mapping(Settings, record["settings"], str(source)), len(record["seeds"]),
+                         record["seeds"], batch_size=len(record["seeds"]), callback=_Progress(source.name))
+    again = found.records[record["place"]] | {"model": model_record(folder)}
+    write_png(found.images[record["place"]], again, target)
+    yield target
+
+
+def _jobs(options: Namespace, image: Path | None) -> list:
+    from anytext_lib.generation.jobs import OWN, REQUEST, SETTINGS, make_job, parse_line, read_jobs
+    from anytext_lib.generation.request import RequestError
+
+    given: dict[str, Any] = {key: options.get(key) for key in (*OWN, *REQUEST, *SETTINGS) if key not in
+                             ("name", "lines", "image", "composite", "blend")}
+    given = {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in given.items()}
+    given |= {key: options.get(key) or None for key in ("composite", "blend")}
+    given["image"] = None if image is None else str(image.resolve())
+    given["lines"] = [parse_line(line) for line in options.line or []] or None
+    if options.jobs is None:
+        if given["prompt"] is None and given["lines"] is None:
+            raise RequestError("nothing is asked for: give --prompt, --line, --jobs or --from")
+        jobs = [make_job(given, "the command line", Path("."), "picture" if image is None else image.stem)]
+    else:
+        jobs = read_jobs(options.jobs, given)
+    if "composite" in options and any(job.request.image is None for job in jobs):
+        raise RequestError("nothing to edit: name the picture")
+    return jobs
+
+
+def _load(options: Namespace, folder: Path, dtype: str):
+    import torch
+
+    from anytext_lib.device import pick_device
+    from anytext_lib.generation.pipeline import AnyText2Pipeline
+
+    device = pick_device(options.device)
+    pipeline = AnyText2Pipeline.from_pretrained(folder, "cpu" if options.offload else device, getattr(torch, dtype))
+    if options.offload:
+        pipeline.enable_model_cpu_offload(device=device)
+    return pipeline
+
+
+def _run(pipeline, job, batch_size: int, title: str):
+    from anytext_lib.generation.schedulers import make_scheduler
+
+    before = pipeline.scheduler
+    if job.scheduler is not None:
+        pipeline.scheduler = make_scheduler(job.scheduler, pipeline.model)
+    try:
+        settings = pipeline.default_settings().changed(**job.settings)
+        return pipeline.run([job.request], settings, job.images, job.seed, batch_size=batch_size,
+                            callback=_Progress(title))
+    finally:
+        pipeline.scheduler = before
+
+
+def _with_seed(job):
+    import secrets
+    from dataclasses import replace
+
+    return job if job.seed is not None else replace(job, seed=secrets.randbelow(2**31))
+
+
+def _targets(options: Namespace, job) -> list[Path]:
+    paths = [options.out / f"{job.name}_{job.seed + i}.png" for i in range(job.images)]
+    _check_free(paths, options.force)
+    return paths
+
+
+def _check_free(paths: list[Path], force: bool) -> None:
+    there = [str(path) for path in paths if path.exists()]
+    if there and not force:
+        raise FileExistsError(f"{', '.join(there[:3])} exists already: choose another --out, or replace it by --force")
+
+
+def _mini_model() -> Path:
+    from anytext_lib.data.folder import data_folder
+    from anytext_lib.generation.request import RequestError
+
+    folder = data_folder() / "mini" / "after"
+    if not folder.is_dir():
+        raise RequestError(f"there is no mini model in {os.path.relpath(folder)}: name a model's folder by --model")
+    return folder
+
+
+class _Progress:
+    """Tells on standard error, every few seconds, how far a job is."""
+
+    def __init__(self, title: str):
+        self.title, self.told = title, time.monotonic()
+
+    def __call__(self, progress) -> None:
+        if time.monotonic() - self.told > TOLD:
+            self.told = time.monotonic()
+            print(f"anytext: {self.title}: step {progress.step} of {progress.steps}", file=sys.stderr, flush=True)

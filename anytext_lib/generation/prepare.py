@@ -1,0 +1,164 @@
+"""From a request to what the model is told: sizes, the picture to edit, glyphs, positions, styles, captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from anytext_lib.data.batch import Sample
+from anytext_lib.data.glyphs import LINE_SIZE, draw_glyphs, render_glyph_line
+from anytext_lib.data.hints import font_hint
+from anytext_lib.data.positions import position_mask
+from anytext_lib.data.quads import BadLineError, line_quad
+from anytext_lib.generation.pictures import read_picture, source_record
+from anytext_lib.generation.prompts import image_caption, join_lines, text_caption
+from anytext_lib.generation.regions import scaled
+from anytext_lib.generation.request import Defaults, Request, RequestError
+from anytext_lib.generation.resolve import PlacedLine, place_lines
+
+LARGEST = 1024  # pixels: upstream's limit for either side of an image that is edited
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that can be sampled.
+
+    Attributes:
+        request: with the region of every line, and with what the defaults filled in: the same again when prepared.
+        sample: what the model is told, at the size at which it works.
+        styles: for each line, ink (h, w) float32 in [0, 1] of the picture that it imitates, or None.
+        original: the picture to edit as it was given, (H, W, 3) uint8; None when generating.
+        inside: (H, W) bool, the regions on ``original``.
+        source: where the picture to edit comes from, see ``pictures.source_record``.
+    """
+
+    request: Request
+    sample: Sample
+    styles: list[torch.Tensor | None]
+    original: np.ndarray | None = None
+    inside: np.ndarray | None = None
+    source: dict | None = None
+
+
+def picture_grid(model) -> int:
+    """Pixels that width and height are multiples of: 64 for Stable Diffusion 1.5."""
+    return model.latent_factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
+
+
+def default_size(model, defaults: Defaults) -> tuple[int, int]:
+    """(H, W) of a picture for which none is asked for."""
+    latents = model.unet.config.sample_size
+    height, width = (latents, latents) if isinstance(latents, int) else latents
+    return defaults.height or height * model.latent_factor, defaults.width or width * model.latent_factor
+
+
+def prepare(request: Request, model, defaults: Defaults | None = None) -> Prepared:
+    """Check a request and draw what the model is told.
+
+    Raises:
+        RequestError: says which line is wrong, and what to do.
+    """
+    defaults = defaults or Defaults()
+    request = request.completed(defaults)
+    original = None if request.image is None else read_picture(request.image, "the picture to edit")
+    size = _working_size(request, model, defaults, original)
+    source_size = size if original is None else original.shape[:2]
+    lines = place_lines(request, source_size, min(size[0] / source_size[0], size[1] / source_size[1]))
+    if original is not None and not lines:
+        raise RequestError("nothing to edit: give at least one line, or quote a word in the prompt")
+    caption = image_caption(request.prompt, request.added_prompt, literal=request.quoted_words == "literal")
+    sample = _sample([replace(line, polygon=scaled(line.polygon, source_size, size)) for line in lines], size,
+                     model.writenet.config.glyph_scale, caption, _fitted(original, size))
+    height, width = (None, None) if original is not None else size
+    told = replace(request, lines=_placed(request, lines), mask=None, width=width, height=height)
+    inside = None if original is None else _inside(lines, source_size)
+    return Prepared(told, sample, [style_ink(line.style) for line in lines], original, inside,
+                    source_record(request.image))
+
+
+def style_ink(picture: np.ndarray | None) -> torch.Tensor | None:
+    """Strokes (h, w) float32 in {0, 1} of a picture (h, w, 3) uint8 of a line, as the font hint of training has them:
+    what is darker than its neighbourhood."""
+    if picture is None:
+        return None
+    height, width = picture.shape[:2]
+    whole = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
+    return torch.from_numpy(font_hint(picture, whole, np.random.default_rng(0), (1.0, 1.0)).astype(np.float32))
+
+
+def composited(made: np.ndarray, prepared: Prepared) -> np.ndarray:
+    """What was made (H, W, 3) uint8 inside the regions, the picture that was given, exactly, outside of them."""
+    return np.where(prepared.inside[..., None], made, prepared.original)
+
+
+def _working_size(request: Request, model, defaults: Defaults, original: np.ndarray | None) -> tuple[int, int]:
+    grid = picture_grid(model)
+    if original is not None:
+        if request.width is not None or request.height is not None:
+            raise RequestError("width and height are those of the picture to edit: leave them out, or resize the "
+                               "picture before")
+        return _nearest_size(original.shape[:2], grid)
+    height, width = default_size(model, defaults)
+    height, width = request.height or height, request.width or width
+    for name, value in (("width", width), ("height", height)):
+        if not isinstance(value, int) or value < grid or value % grid:
+            near = max(grid, round(value / grid) * grid) if isinstance(value, int | float) else grid
+            raise RequestError(f"{name} is a multiple of {grid} pixels for this model, got {value!r}: take {near}")
+    return height, width
+
+
+def _nearest_size(size: tuple[int, int], grid: int) -> tuple[int, int]:
+    """(H, W) at which a picture of ``size`` is edited: at most 1024, in multiples of ``grid``."""
+    shrink = min(1.0, LARGEST / max(size))
+    return tuple(max(grid, round(value * shrink / grid) * grid) for value in size)
+
+
+def _fitted(picture: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
+    import cv2
+
+    if picture is None or picture.shape[:2] == size:
+        return picture
+    shrinks = picture.shape[0] >= size[0] and picture.shape[1] >= size[1]
+    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _sample(lines: list[PlacedLine], size: tuple[int, int], glyph_scale: int, caption: str,
+            image: np.ndarray | None) -> Sample:
+    """What the model is told; polygons are in pixels of the sample."""
+    try:
+        positions = [position_mask(line.polygon, size) for line in lines]
+        quads = [line_quad(position).numpy() for position in positions]
+    except BadLineError as error:
+        raise RequestError(f"a region is too small at the size at which the model works ({size[1]} x {size[0]}): "
+                           f"{error}") from error
+    positions = np.array(positions, np.uint8).reshape(-1, *size)
+    hints = np.zeros((*size, 3), np.uint8)
+    glyphs = np.zeros((size[0] * glyph_scale, size[1] * glyph_scale, 3), np.uint8)
+    for line in lines:
+        draw_glyphs(glyphs, line.text, line.glyph_font, (line.polygon + 0.5) * glyph_scale - 0.5, line.color)
+        if line.font is not None:
+            draw_glyphs(hints, line.text, line.font, line.polygon)
+    picture = np.zeros((*size, 3), np.uint8) if image is None else np.clip(image, 1, 255)
+    masked = picture.copy()
+    masked[positions.any(axis=0)] = 0
+    return Sample(
+        image=picture, masked_image=masked, caption=caption, text_caption=text_caption(len(lines)),
+        texts=[line.text for line in lines], languages=[line.language for line in lines],
+        quads=np.array(quads, np.float32).reshape(-1, 4, 2),
+        glyph_lines=np.array([render_glyph_line(line.text, line.glyph_font) for line in lines],
+                             np.uint8).reshape(-1, *LINE_SIZE),
+        glyphs=glyphs, positions=positions, colors=np.array([line.color for line in lines], np.float32).reshape(-1, 3),
+        font_hint=(hints[..., 0] > 127).astype(np.uint8), invalid_mask=np.zeros(size, np.uint8),
+        editing=image is not None)
+
+
+def _placed(request: Request, lines: list[PlacedLine]) -> tuple:
+    """The request's lines with the regions that they were given; those that were quoted become lines."""
+    joined = join_lines(request.prompt, request.lines)
+    return tuple(replace(line, region=placed.polygon.tolist()) for line, placed in zip(joined, lines, strict=True))
+
+
+def _inside(lines: list[PlacedLine], size: tuple[int, int]) -> np.ndarray:
+    return np.any([position_mask(line.polygon, size) for line in lines], axis=0)

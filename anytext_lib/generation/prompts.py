@@ -1,0 +1,48 @@
+"""Captions: words in quotes are lines of text, and each line is a ``*`` in what the model reads.
+
+Source: AnyText2 ``ms_wrapper.py`` (``modify_prompt``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from anytext_lib.data.captions import PLACEHOLDER
+from anytext_lib.generation.request import Line
+
+PHRASE = "Texts are "  # one of those that the model is trained with
+_QUOTED = re.compile('"([^"]*)"|\u201c([^\u201d]*)\u201d|\u300c([^\u300d]*)\u300d|\u300e([^\u300f]*)\u300f')
+
+
+def quoted_words(prompt: str) -> list[str]:
+    """The texts between double quotes ("...", or typographic ones), in order; a quote without a partner is none."""
+    found = ("".join(group or "" for group in match.groups()).strip() for match in _QUOTED.finditer(prompt))
+    return [text for text in found if text]
+
+
+def join_lines(prompt: str, lines: Sequence[Line]) -> list[Line]:
+    """All lines of a picture, those quoted in the prompt first.
+
+    A quoted word that is the text of a line stands for that line; any other is a new line.
+    """
+    rest, found = list(lines), []
+    for text in quoted_words(prompt):
+        match = next((i for i, line in enumerate(rest) if line.text == text), None)
+        found.append(Line(text) if match is None else rest.pop(match))
+    return found + rest
+
+
+def image_caption(prompt: str, added: str = "", literal: bool = False) -> str:
+    """What the UNet is told: the prompt with a ``*`` for each quoted word (``literal`` keeps them), and ``added``."""
+    caption = prompt.replace(PLACEHOLDER, " ")
+    if not literal:
+        caption = _QUOTED.sub(lambda match: f" {PLACEHOLDER} " if "".join(g or "" for g in match.groups()).strip()
+                              else " ", caption)
+        caption = re.sub(r"  +", " ", caption)
+    return ", ".join(part for part in (caption.strip(), added.replace(PLACEHOLDER, " ").strip()) if part)
+
+
+def text_caption(lines: int) -> str:
+    """What WriteNet is told: a ``*`` for each line; the empty string without lines."""
+    return PHRASE + " , ".join([PLACEHOLDER] * lines) + " . " if lines else ""

@@ -1,0 +1,188 @@
+"""What is asked for: lines of text, a picture, and how it is sampled. Plain data, checked in ``resolve``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from anytext_lib.data.atomic import atomic_path
+
+DEFAULTS_FILE = "generation.json"
+SCHEDULERS = ("ddim", "dpmsolver++", "unipc")  # see ``schedulers.make_scheduler``
+UPSTREAM_ADDED = ("best quality, extremely detailed,4k, HD, supper legible text,  clear text edges,  clear strokes, "
+                  "neat writing, no watermarks")
+"""What AnyText2's own application appends to every caption; its spelling is part of what was tuned."""
+UPSTREAM_NEGATIVE = ("low-res, bad anatomy, extra digit, fewer digits, cropped, worst quality, low quality, watermark, "
+                     "unreadable text, messy words, distorted text, disorganized writing, advertising picture")
+"""The negative caption of AnyText2's own application."""
+
+
+class RequestError(ValueError):
+    """A picture was asked for that cannot be made; the message names the line and what to do."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of text.
+
+    Attributes:
+        text: 1 to 20 characters.
+        region: where it stands, in pixels of the picture (of the image that is edited): a quad (4, 2) or polygon
+            (P, 2) of (x, y); a painted mask, white where the line goes, (H, W) or a picture or its file; or None: it
+            is laid out automatically, or takes the next region of ``Request.mask``.
+        font: name or file of the font whose letters are imitated; None leaves the choice to the model.
+        style_image: a picture of a line, or its file, whose letters are imitated; not together with ``font``. It is
+            cut to that line, letters darker than the ground.
+        color: RGB in 0..255, "#rrggbb" or a name as "darkred"; None leaves the choice to the model.
+    """
+
+    text: str
+    region: Any = None
+    font: str | None = None
+    style_image: Any = None
+    color: Any = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture.
+
+    Attributes:
+        prompt: what the picture shows. Words in double quotes become lines of text; one that is the text of a line in
+            ``lines`` stands for that line.
+        lines: further lines, with regions, fonts and colours.
+        mask: one painted mask for all lines that have no region: each connected white area is a region, in reading
+            order (see ``order``).
+        order: "rows" reads the regions of ``mask`` from top to bottom, "columns" from left to right.
+        image: the picture to edit, (H, W, 3) uint8 RGB, a ``PIL.Image`` or a file; None generates a new one.
+        negative_prompt: caption of the unconditional pass. ``added_prompt``: is appended to ``prompt``.
+        width, height: pixels of a generated picture. Like the last two, None takes the pipeline's defaults.
+        glyph_font: name or file of the font in which the model is shown what to write; None takes the first font of
+            the course that has the characters.
+        quoted_words: see ``Defaults``.
+    """
+
+    prompt: str = ""
+    lines: Sequence[Line] = ()
+    mask: Any = None
+    order: Literal["rows", "columns"] = "rows"
+    image: Any = None
+    negative_prompt: str | None = None
+    added_prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    glyph_font: str | None = None
+    quoted_words: str | None = None
+
+    def __post_init__(self):
+        lines = (self.lines,) if isinstance(self.lines, str | Line) else self.lines
+        object.__setattr__(self, "lines", tuple(Line(line) if isinstance(line, str) else line for line in lines))
+        if wrong := [line for line in self.lines if not isinstance(line, Line)]:
+            raise RequestError(f"a line is a text or a Line(text, region, ...), got {wrong[0]!r}")
+        if self.order not in ("rows", "columns"):
+            raise RequestError(f"order is 'rows' or 'columns', got {self.order!r}")
+        _check_quoted(self.quoted_words)
+
+    def completed(self, defaults: Defaults) -> Request:
+        """The same with the defaults in place of what is None; the size is left alone."""
+        names = ("negative_prompt", "added_prompt", "quoted_words")
+        return replace(self, **{name: getattr(defaults, name) for name in names if getattr(self, name) is None})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a picture is sampled.
+
+    Attributes:
+        ddim_steps: steps of the scheduler, whichever it is.
+        cfg_scale: guidance u + s (c - u); 1 leaves out the unconditional pass.
+        attnx_scale: factor on the extra attentions. ``strength``: factor on WriteNet's output, usually 0 to 2.
+        eta: 0 is deterministic, 1 adds the noise of DDPM (schedulers that know eta only).
+        composite: editing: put the pixels outside of the regions back exactly.
+        blend: editing: at every step, put the noised latents of the image back outside of the regions. For models
+            that were not trained to edit.
+    """
+
+    ddim_steps: int = 20
+    cfg_scale: float = 7.5
+    attnx_scale: float = 1.0
+    strength: float = 1.0
+    eta: float = 0.0
+    composite: bool = False
+    blend: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.ddim_steps, int) or not 1 <= self.ddim_steps <= 1000:
+            raise RequestError(f"ddim_steps is a whole number in 1..1000, got {self.ddim_steps!r}")
+        for name in ("cfg_scale", "attnx_scale", "strength", "eta"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise RequestError(f"{name} is a number of at least 0, got {value!r}")
+        if self.eta > 1:
+            raise RequestError(f"eta lies in [0, 1], got {self.eta}")
+
+    def changed(self, **values) -> Settings:
+        """The same with other values; those that are None stay as they are."""
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What suits a model, kept beside its weights in ``generation.json``.
+
+    Attributes:
+        width, height: pixels; None takes the size of the latents in the UNet's configuration.
+        ddim_steps, cfg_scale: see ``Settings``. ``added_prompt``, ``negative_prompt``: see ``Request``.
+        quoted_words: what the image caption holds in place of the quoted words: "placeholder", the embedding of the
+            line, as upstream samples, or "literal", the words themselves.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    ddim_steps: int = 20
+    cfg_scale: float = 7.5
+    added_prompt: str = ""
+    negative_prompt: str = ""
+    quoted_words: Literal["placeholder", "literal"] = "placeholder"
+
+    def __post_init__(self):
+        _check_quoted(self.quoted_words)
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike) -> Defaults:
+        """Those of a model's folder; upstream's if it has none. RequestError if the file is damaged."""
+        path = Path(folder) / DEFAULTS_FILE
+        if not path.is_file():
+            return cls()
+        try:
+            return from_mapping(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
+        except (OSError, ValueError) as error:
+            raise RequestError(f"cannot read {path}: {error}") from error
+
+    def write(self, folder: str | os.PathLike) -> None:
+        """Write ``generation.json`` into a model's folder."""
+        with atomic_path(Path(folder) / DEFAULTS_FILE) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def _check_quoted(value: str | None) -> None:
+    if value not in (None, "placeholder", "literal"):
+        raise RequestError(f"quoted_words is 'placeholder' or 'literal', got {value!r}")
+
+
+def from_mapping(kind: type, values: Any, where: str):
+    """An instance of the dataclass ``kind`` from a mapping; RequestError names unknown entries and ``where``."""
+    known = [field.name for field in fields(kind)]
+    if not isinstance(values, dict):
+        raise RequestError(f"{where}: expected entries among {known}, got {values!r}")
+    unknown = sorted(set(map(str, values)) - set(known))
+    if unknown:
+        raise RequestError(f"{where}: unknown entries {unknown}; known are {known}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise RequestError(f"{where}: {error}") from error

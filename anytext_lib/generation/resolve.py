@@ -1,0 +1,183 @@
+"""From a request to lines with a place, a font and a colour each, and what is wrong with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anytext_lib.data.anyword import NO_COLOUR
+from anytext_lib.data.chinese import split_chinese
+from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError
+from anytext_lib.data.typefaces import characters_of, choose_font, typeface
+from anytext_lib.generation.layout import lay_out
+from anytext_lib.generation.legibility import size_problem
+from anytext_lib.generation.pictures import read_picture
+from anytext_lib.generation.prompts import join_lines
+from anytext_lib.generation.regions import painted_regions, region_polygon, region_problems
+from anytext_lib.generation.request import Line, Request, RequestError
+
+MAX_CHARS = 20  # of a line, as in training
+
+
+@dataclass(frozen=True)
+class PlacedLine:
+    """A line that can be drawn.
+
+    Attributes:
+        text: what it says. ``language``: as in AnyWord, guessed from the characters.
+        polygon: (P, 2) float64 in pixels of the request's picture.
+        glyph_font: font in which the model is shown the text. ``font``, ``style``: the font, or the picture of a line
+            (H, W, 3) uint8, whose letters are imitated; None if there is none.
+        color: RGB in 0..255, or NO_COLOUR.
+    """
+
+    text: str
+    language: str
+    polygon: np.ndarray
+    glyph_font: str
+    font: str | None
+    style: np.ndarray | None
+    color: tuple[int, int, int]
+
+
+def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0) -> list[PlacedLine]:
+    """The lines of a picture, those quoted in its prompt first.
+
+    Args:
+        size: (H, W) of the picture, in whose pixels the regions are. ``shrink``: by which it is resized for the model.
+
+    Raises:
+        RequestError: names every line with a problem, and the remedy.
+    """
+    lines = join_lines(request.prompt, request.lines)
+    names = [f"line {i + 1} ({line.text!r})" for i, line in enumerate(lines)]
+    _raise([problem for line, name in zip(lines, names, strict=True) if (problem := _text_problem(line, name))])
+    fonts = _each(lines, names, lambda line, name: _glyph_font(line, request.glyph_font, name))
+    styles = _each(lines, names, _style)
+    colors = _each(lines, names, lambda line, name: parse_color(line.color, name))
+    polygons = _polygons(request, lines, names, fonts, size)
+    small = [size_problem(line.text, font, polygon, name, shrink)
+             for line, font, polygon, name in zip(lines, fonts, polygons, names, strict=True)]
+    _raise([*region_problems(polygons, names, size), *filter(None, small)])
+    return [PlacedLine(line.text, guess_language(line.text), polygon, glyph_font, line.font, style, color)
+            for line, polygon, glyph_font, style, color in zip(lines, polygons, fonts, styles, colors, strict=True)]
+
+
+def guess_language(text: str) -> str:
+    """AnyWord's name of the language that the characters of ``text`` belong to; 'Latin' unless they tell otherwise."""
+    for language, ranges in (("Japanese", ((0x3040, 0x30ff),)), ("Korean", ((0xac00, 0xd7af),)),
+                             ("Chinese", ((0x3400, 0x9fff), (0xf900, 0xfaff)))):
+        if any(low <= ord(character) <= high for character in text for low, high in ranges):
+            return split_chinese(language, text)
+    return "Latin"
+
+
+def parse_color(color: Any, who: str) -> tuple[int, int, int]:
+    """RGB in 0..255 of a colour: three numbers, "#rrggbb", "r,g,b" or a name; None gives NO_COLOUR."""
+    from PIL import ImageColor
+
+    if color is None:
+        return NO_COLOUR
+    try:
+        if isinstance(color, str):
+            found = tuple(map(int, color.split(","))) if "," in color and "(" not in color else \
+                ImageColor.getrgb(color)[:3]
+        else:
+            found = tuple(int(value) for value in color)
+    except (ValueError, TypeError):
+        found = ()
+    if len(found) != 3 or found != NO_COLOUR and not all(0 <= value <= 255 for value in found):
+        raise RequestError(f"{who}: {color!r} is no colour: write #rrggbb, a name as darkred, or three numbers 0..255")
+    return found
+
+
+def check_font(font: str, who: str) -> frozenset[str]:
+    """The characters of a font given by name or file; RequestError if it is none."""
+    try:
+        typeface(font, 16)
+        return characters_of(font)
+    except UnknownFontError as error:
+        raise RequestError(f"{who}: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RequestError(f"{who}: {font} is no font file that can be read ({error}): give a .ttf, .otf or .ttc "
+                           "file, or the name of a font of the course") from error
+
+
+def _polygons(request: Request, lines: list[Line], names: list[str], fonts: list[str],
+              size: tuple[int, int]) -> list[np.ndarray]:
+    """Regions of all lines: their own, else those painted in the mask, else laid out automatically."""
+    found = [None if line.region is None else region_polygon(line.region, size, name)
+             for line, name in zip(lines, names, strict=True)]
+    open_rows = [i for i, polygon in enumerate(found) if polygon is None]
+    if request.mask is not None:
+        regions = painted_regions(request.mask, size, request.order)
+        if len(regions) < len(open_rows):
+            without = ", ".join(names[i] for i in open_rows[len(regions):])
+            raise RequestError(f"there are {len(open_rows)} lines for the {len(regions)} regions of the mask; none is "
+                               f"left for {without}: paint more regions that do not touch, or leave lines out")
+        if len(regions) > len(open_rows):
+            warnings.warn(f"the mask has {len(regions)} regions for {len(open_rows)} lines: the last "
+                          f"{len(regions) - len(open_rows)} in reading order stay empty", stacklevel=2)
+        new = regions[: len(open_rows)]
+    else:
+        new = lay_out([lines[i].text for i in open_rows], [fonts[i] for i in open_rows], size,
+                      [polygon for polygon in found if polygon is not None])
+    for i, polygon in zip(open_rows, new, strict=True):
+        found[i] = polygon
+    return found
+
+
+def _text_problem(line: Line, who: str) -> str | None:
+    if not isinstance(line.text, str):
+        return f"{who}: the text is {type(line.text).__name__}, not a string: write it in quotes"
+    if not line.text.strip():
+        return f"{who}: the text is blank: give it at least one visible character, or leave the line out"
+    if len(line.text) > MAX_CHARS:
+        return (f"{who}: the text has {len(line.text)} characters, the model reads at most {MAX_CHARS}: split it into "
+                f"lines, for instance {line.text[:MAX_CHARS].strip()!r} and {line.text[MAX_CHARS:].strip()!r}")
+    if any(ord(character) < 32 for character in line.text):
+        return f"{who}: the text has a line break or another control character: make it two lines"
+    if line.font is not None and line.style_image is not None:
+        return f"{who}: it has both a font and a style image: give one of them"
+    return None
+
+
+def _glyph_font(line: Line, wanted: str | None, who: str) -> str:
+    for font in filter(None, (line.font, wanted)):
+        missing = "".join(dict.fromkeys(c for c in line.text if c not in check_font(font, who)))
+        if missing:
+            raise RequestError(f"{who}: the font {font} has no glyph for {missing!r}: choose another font, or leave "
+                               "these characters out")
+    if wanted is not None:
+        return wanted
+    try:
+        return choose_font(line.text, guess_language(line.text))
+    except MissingGlyphError as error:
+        if line.font is not None:  # the course has no such characters, but the user's font does
+            return line.font
+        raise RequestError(f"{who}: {error}") from error
+
+
+def _style(line: Line, who: str) -> np.ndarray | None:
+    return None if line.style_image is None else read_picture(line.style_image, f"{who}: its style image")
+
+
+def _each(lines: Sequence[Line], names: Sequence[str], function) -> list:
+    """``function`` of every line; the problems of all lines are raised together."""
+    found, problems = [], []
+    for line, name in zip(lines, names, strict=True):
+        try:
+            found.append(function(line, name))
+        except RequestError as error:
+            problems.append(str(error))
+    _raise(problems)
+    return found
+
+
+def _raise(problems: Sequence[str]) -> None:
+    if problems:
+        raise RequestError("\n".join(problems))

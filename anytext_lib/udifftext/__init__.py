@@ -1,0 +1,62 @@
+"""UDiffText: attention that is told where to look, a label encoder that spells, noise that is chosen.
+
+Zhao and Lian, "UDiffText: A Unified Framework for High-quality Text Synthesis in Arbitrary Images via Character-aware
+Diffusion Models", 2023.
+"""
+
+from anytext_lib.udifftext.capture import AttentionMaps, attention_memory, capture_attention, cross_attention_names
+from anytext_lib.udifftext.characters import Characters, UnknownCharacterError
+from anytext_lib.udifftext.denoising import (
+    add_sigma_noise,
+    c_in,
+    denoised,
+    denoising_loss,
+    sampling_timesteps,
+    sigma_levels,
+)
+from anytext_lib.udifftext.localisation import (
+    attention_focus_loss,
+    gaussian_kernel,
+    head_mean,
+    local_attention_loss,
+    pick_tokens,
+    smooth,
+)
+from anytext_lib.udifftext.objective import UDiffTextObjective, UDiffTextTerms
+from anytext_lib.udifftext.sampling import (
+    Denoiser,
+    NoiseChoice,
+    Refinement,
+    Target,
+    euler_sample,
+    refine_latents,
+    select_noise,
+)
+from anytext_lib.udifftext.seqacc import measure_sequence_accuracy, same_word, sequence_accuracy, upright_boxes
+from anytext_lib.udifftext.sequence import sequence_loss
+
+_PLACES = {
+    "ImageTokens": "contrastive", "LabelEncoder": "label_encoder", "LabelEncoderConfig": "label_encoder",
+    "PretrainingHeads": "contrastive", "Sampling": "generation", "UDiffTextModel": "model",
+    "UDiffTextTraining": "training", "character_segments": "segments", "contrastive_loss": "contrastive",
+    "retrieval_accuracy": "contrastive", "train_label_encoder": "pretraining", "write_words": "generation",
+}
+
+__all__ = [
+    *_PLACES,  # noqa: PLE0604
+    "AttentionMaps", "Characters", "Denoiser", "NoiseChoice", "Refinement", "Target", "UDiffTextObjective",
+    "UDiffTextTerms", "UnknownCharacterError", "add_sigma_noise", "attention_focus_loss", "attention_memory", "c_in",
+    "capture_attention", "cross_attention_names", "denoised", "denoising_loss", "euler_sample", "gaussian_kernel",
+    "head_mean", "local_attention_loss", "measure_sequence_accuracy", "pick_tokens", "refine_latents", "same_word",
+    "sampling_timesteps", "select_noise", "sequence_accuracy", "sequence_loss", "sigma_levels", "smooth",
+    "upright_boxes",
+]
+
+
+def __getattr__(name: str):
+    """Load a name when it is asked for: diffusers and Lightning take seconds to import."""
+    if name in _PLACES:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

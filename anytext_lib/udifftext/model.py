@@ -1,0 +1,194 @@
+"""UDiffText as one module: an inpainting UNet whose cross-attention looks at the characters of a word.
+
+The UNet sees the noisy latents, the mask of the text and the latents of the picture with the text's place blacked out:
+4 + 1 + 4 channels, as Stable Diffusion 2's inpainting model does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from anytext_lib.data.atomic import atomic_path
+from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.models.schedule import scaled_linear_abar
+from anytext_lib.models.storage import StorageError, load_part
+from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
+from anytext_lib.udifftext.segments import character_segments, labels_of
+from anytext_lib.udifftext.sizes import SIZES
+
+CONFIG, WEIGHTS, LABELS = "udifftext.json", "diffusion_pytorch_model.safetensors", "label_encoder.safetensors"
+FORMAT = "anytext_lib.UDiffTextModel"
+TEXT_ATTENTION = ".attn2."
+
+
+@dataclass(frozen=True)
+class WordConditions:
+    """What the UNet is told, and what its attention is held against.
+
+    Attributes:
+        context: (B, J, D) of the labels. ``place``: (B, 5, h, w), mask and masked latents.
+        mask: (B, 1, H, W). ``segments``: (B, J, H, W). ``valid``: (B, J).
+    """
+
+    context: torch.Tensor
+    place: torch.Tensor
+    mask: torch.Tensor
+    segments: torch.Tensor
+    valid: torch.Tensor
+
+    def without_labels(self, rows: torch.Tensor) -> WordConditions:
+        """The rows (B,) bool without their labels: context of zeros, as upstream, and no character to look for."""
+        keep = (~rows).to(self.context)
+        return replace(self, context=self.context * keep[:, None, None], valid=self.valid * keep[:, None])
+
+
+class UDiffTextModel(nn.Module):
+    """Auto-encoder, UNet and frozen label encoder.
+
+    Args:
+        config: "tiny", "mini", "sd2", or a dictionary like those of ``sizes.SIZES``.
+        label_encoder: a pre-trained one; None makes one of the configured size with random weights.
+
+    Raises:
+        ValueError: unknown name, or a label encoder of another width than the UNet's context.
+    """
+
+    def __init__(self, config: str | Mapping = "mini", label_encoder: LabelEncoder | None = None):
+        super().__init__()
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        if isinstance(config, str) and config not in SIZES:
+            raise ValueError(f"there is no size {config!r}: choose one of {', '.join(SIZES)}")
+        self.config = dict(SIZES[config] if isinstance(config, str) else config)
+        self.vae = AutoencoderKL(**self.config["vae"])
+        self.unet = UNet2DConditionModel(**self.config["unet"])
+        self.label_encoder = label_encoder or LabelEncoder(LabelEncoderConfig(**self.config["label_encoder"]))
+        self.config["label_encoder"] = asdict(self.label_encoder.config)
+        width, wanted = self.label_encoder.config.width, self.unet.config.cross_attention_dim
+        if width != wanted:
+            raise ValueError(f"the label encoder's tokens are {width} wide, the UNet's context {wanted}: they must "
+                             "agree")
+        self.vae.requires_grad_(False).eval()
+        self.label_encoder.freeze()
+        self._abar = scaled_linear_abar(**self.config["scheduler"])
+
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """abar_t of the noise schedule, (1000,) float32 on the model's device."""
+        self._abar = self._abar.to(self.unet.device)
+        return self._abar
+
+    def train(self, mode: bool = True) -> UDiffTextModel:
+        """As of any module; the auto-encoder and the label encoder stay in evaluation mode."""
+        super().train(mode)
+        self.vae.eval()
+        return self
+
+    def train_only_text_attention(self, everything: bool = False) -> dict[str, list[tuple[str, nn.Parameter]]]:
+        """Freeze all but the text cross-attention of the UNet (75.9 M parameters of the official size).
+
+        Args:
+            everything: train the whole UNet instead, for a base model from scratch.
+
+        Returns:
+            the trained parameters with their names, by group.
+        """
+        self.requires_grad_(False)
+        trained = [(f"unet.{name}", p) for name, p in self.unet.named_parameters()
+                   if everything or TEXT_ATTENTION in f".{name}"]
+        for _, parameter in trained:
+            parameter.requires_grad_(True)
+        return {"unet" if everything else "text_attention": trained}
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents (B, 4, h, w) of images (B, 3, H, W) in [-1, 1]: the posterior's mean, scaled."""
+        return self.vae.encode(images.to(self.vae.dtype)).latent_dist.mode() * self.vae.config.scaling_factor
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W), about [-1, 1] but not clamped; differentiable."""
+        return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
+
+    @torch.no_grad()
+    def conditions(self, batch: AnyTextBatch, labels: list[str] | None = None) -> WordConditions:
+        """What the UNet is told about a batch with one word an image.
+
+        Args:
+            labels: other words than the batch's, to be written in their places.
+
+        Raises:
+            ManyWordsError, LabelEncoderError, UnknownCharacterError: the words are not of the kind.
+        """
+        images, length = batch.images, self.label_encoder.config.max_length
+        lines = batch.lines
+        if labels is not None:
+            lines = replace(lines, texts=[labels[i] for i in lines.image_index.tolist()])
+        context = self.label_encoder(labels_of(lines, len(batch)))
+        segments, valid = character_segments(lines, len(batch), tuple(images.shape[-2:]), length)
+        mask = torch.zeros_like(images[:, :1]).index_add(0, lines.image_index.to(images.device), batch.positions)
+        mask = mask.clamp(max=1)
+        masked = self.encode(torch.where(mask > 0, -1.0, images))
+        place = torch.cat([F.interpolate(mask, masked.shape[-2:]).to(masked), masked], dim=1)
+        return WordConditions(context, place, mask, segments.to(images.device), valid.to(images.device))
+
+    def forward(self, noisy_latents: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor,
+                place: torch.Tensor) -> torch.Tensor:
+        """eps (B, 4, h, w) at noisy latents x_t (B, 4, h, w) and timesteps (B,) in 0..999."""
+        return self.unet(torch.cat([noisy_latents, place], dim=1).to(self.unet.dtype), timesteps, context).sample
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write configuration and weights into ``folder``; the configuration comes last."""
+        from safetensors.torch import save_file
+
+        root = Path(folder)
+        root.mkdir(parents=True, exist_ok=True)
+        (root / CONFIG).unlink(missing_ok=True)
+        for name in ("vae", "unet"):
+            part = getattr(self, name)
+            (root / name).mkdir(exist_ok=True)
+            part.save_config(root / name)
+            with atomic_path(root / name / WEIGHTS) as path:
+                save_file({key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}, path,
+                          {"format": "pt"})
+        self.label_encoder.save(root / LABELS)
+        with atomic_path(root / CONFIG) as path:
+            path.write_text(json.dumps(self.config | {"format": FORMAT}, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike) -> UDiffTextModel:
+        """The model that ``save_pretrained`` wrote; StorageError if it is incomplete, damaged or another one."""
+        root = Path(folder)
+        if not (root / CONFIG).is_file():
+            raise StorageError(f"no UDiffText model in {root}: the file {CONFIG} is missing (not a folder of "
+                               "save_pretrained, or saving was interrupted)")
+        config = json.loads((root / CONFIG).read_text(encoding="utf-8"))
+        if config.pop("format", None) != FORMAT:
+            raise StorageError(f"{root / CONFIG} is not of a UDiffText model")
+        model = cls(config, LabelEncoder.load(root / LABELS))
+        for name in ("vae", "unet"):
+            load_part(getattr(model, name), root / name / WEIGHTS)
+        return model.eval()
+
+    @classmethod
+    def load(cls, source: str | UDiffTextModel) -> UDiffTextModel:
+        """A model: given, from a folder, or of a size with random weights.
+
+        Raises:
+            FileNotFoundError: ``source`` looks like a path and is none.
+        """
+        if isinstance(source, cls):
+            return source
+        if Path(source).is_dir():
+            return cls.from_pretrained(source)
+        if source not in SIZES:
+            raise FileNotFoundError(f"no model {source}: give a folder written by save_pretrained, or one of the "
+                                    f"sizes {', '.join(SIZES)}")
+        return cls(source)

@@ -1,0 +1,108 @@
+"""UDiffText's training step as a LightningModule; only the text cross-attention is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+
+from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.losses import add_noise
+from anytext_lib.randomness import draw_noise, draw_timesteps, generator, places, seed_step
+from anytext_lib.training.schedules import learning_rate_factor
+from anytext_lib.udifftext.capture import capture_attention
+from anytext_lib.udifftext.denoising import add_sigma_noise, denoised
+from anytext_lib.udifftext.model import UDiffTextModel, WordConditions
+from anytext_lib.udifftext.objective import UDiffTextObjective, UDiffTextTerms
+
+LABELS = 11  # stream of random numbers: which labels are dropped
+
+
+class UDiffTextTraining(pl.LightningModule):
+    """Trains the text cross-attention of a UDiffTextModel on images with one word each.
+
+    Args:
+        model: a folder written by ``save_pretrained``, or a size ("mini", "tiny": random weights).
+        learning_rate: of AdamW with torch's defaults.
+        lr_schedule: "constant", "linear", "cosine" or "one_cycle".
+        warmup_steps: optimizer steps of warm-up.
+        local_weight: weight of L_loc; 0 switches it off, it is logged still.
+        layers: names or patterns of the cross-attentions that L_loc looks at; all by default.
+        min_size: maps of fewer than min_size x min_size positions are left out; upstream 16, at 512 pixels.
+        label_dropout: probability that a word is not told, so that the model can be guided.
+        train_all: train the whole UNet: a base model from scratch.
+        val_timesteps: timesteps at which validation is measured, each with fixed noise.
+        seed: of timesteps, noise and dropped labels; linked to seed_everything on the command line.
+    """
+
+    def __init__(self, model: str | torch.nn.Module = "mini", learning_rate: float = 1e-4,
+                 lr_schedule: Literal["constant", "linear", "cosine", "one_cycle"] = "constant",
+                 warmup_steps: int = 0, local_weight: float = 0.01, layers: list[str] | None = None,
+                 min_size: int = 16, label_dropout: float = 0.1, train_all: bool = False,
+                 val_timesteps: list[int] = [100, 300, 500, 700, 900],  # noqa: B006
+                 seed: int = 0):
+        super().__init__()
+        self.save_hyperparameters(ignore=["model"] if isinstance(model, torch.nn.Module) else [])
+        if not 0 <= label_dropout <= 1:
+            raise ValueError(f"label_dropout is a probability in [0, 1], got {label_dropout}")
+        self.model = UDiffTextModel.load(model)
+        self.trained = self.model.train_only_text_attention(train_all)
+        self.objective = UDiffTextObjective(local_weight, min_size=min_size)
+        self.last_inputs: dict = {}
+
+    def configure_optimizers(self):
+        """AdamW over the trained parameters, and the learning rate of each optimizer step."""
+        h = self.hparams
+        optimizer = torch.optim.AdamW((p for group in self.trained.values() for _, p in group), lr=h.learning_rate)
+        total = None if h.lr_schedule == "constant" else self.trainer.estimated_stepping_batches
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, h.lr_schedule, h.warmup_steps, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def micro_step(self) -> int:
+        """Batches that this process has begun since the run's first, counted from 0."""
+        return max(0, self.trainer.fit_loop.epoch_loop.total_batch_idx)
+
+    def on_train_batch_start(self, batch: AnyTextBatch, batch_idx: int) -> None:
+        seed_step(self.hparams.seed, self.micro_step, self.global_rank)
+
+    def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
+        """One micro-batch; logs t/diff, t/local, t/loss."""
+        at = places(len(batch), self.global_rank, self.trainer.world_size)
+        seed, index = self.hparams.seed, self.micro_step
+        timesteps = draw_timesteps(seed, index, at, len(self.model.alphas_cumprod))
+        self.last_inputs = {"batch": batch, "timesteps": timesteps, "step": self.global_step, "batch_idx": batch_idx}
+        latents = self.model.encode(batch.images).float()
+        noise = draw_noise(seed, index, at, latents.shape[1:])
+        self.last_inputs.update(noise=noise, latents=latents)
+        dropped = torch.cat([torch.rand(1, generator=generator(seed, LABELS, index, i)) for i in at])
+        told = self.model.conditions(batch).without_labels((dropped < self.hparams.label_dropout).to(self.device))
+        terms = self.evaluate(latents, noise, timesteps, told)
+        self.log_dict(terms.log("t"), batch_size=len(batch))
+        return terms.loss
+
+    def evaluate(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
+                 told: WordConditions) -> UDiffTextTerms:
+        """The objective at the noisy latents of a batch; noise and timesteps may be on the CPU."""
+        noise, timesteps = noise.to(latents), timesteps.to(latents.device)
+        abar = self.model.alphas_cumprod[timesteps]
+        sigma = ((1 - abar) / abar).sqrt()
+        with capture_attention(self.model.unet, self.hparams.layers) as maps:
+            eps = self.model(add_noise(latents, noise, abar), timesteps, told.context, told.place).float()
+        estimate = denoised(add_sigma_noise(latents, noise, sigma), eps, sigma)
+        return self.objective(estimate, latents, sigma, maps.layers(), told.segments, told.valid)
+
+    def validation_step(self, batch: AnyTextBatch, batch_idx: int) -> None:
+        """v/diff, v/local and v/loss at fixed timesteps and fixed noise, and v/diff and v/local by timestep."""
+        at = [int(i) if i >= 0 else 10**6 * batch_idx + k for k, i in enumerate(batch.indices.tolist())]
+        latents, told, found = self.model.encode(batch.images).float(), self.model.conditions(batch), []
+        for t in self.hparams.val_timesteps:
+            noise = draw_noise(self.hparams.seed, t, at, latents.shape[1:])
+            values = self.evaluate(latents, noise, torch.full((len(batch),), t), told).log("v")
+            found.append(values)
+            by_step = {f"{key}/t{t}": values[key] for key in ("v/diff", "v/local")}
+            self.log_dict(by_step, batch_size=len(batch), on_epoch=True, sync_dist=True)
+        means = {key: sum(float(values[key]) for values in found) / len(found) for key in found[0]}
+        self.log_dict(means, batch_size=len(batch), on_epoch=True, sync_dist=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 GIB = 2 ** 30
-# Measured with the CPU build of torch on Linux: 0.5 GiB of downloads, 1.7 GiB installed, 2.0 GiB at the most meanwhile.
+# Measured with the CPU build of torch on Linux: 0.6 GiB of downloads, 2.3 GiB installed.
 # The CUDA build alone downloads 0.5 GiB and then asks for NVIDIA's libraries: several GiB (a precaution, not measured).
 SPACE_CPU, SPACE_CUDA = 3 * GIB, 9 * GIB
 HEARTBEAT = 30  # seconds without a finished step after which one line says what pip is doing
@@ -157,7 +157,7 @@ def check_space(folder, env, free=None, platform=sys.platform):
     have = "{:.1f} GB free".format(free / GIB)
     if free < SPACE_CPU:
         raise Problem("not enough disk space: {} in {}, and the environment needs about {:.0f} GB while it is "
-                      "installed (1.7 GB stay).\n  What to do: free some space, or put the repository on a larger disk."
+                      "installed (2.3 GB stay).\n  What to do: free some space, or put the repository on a larger disk."
                       .format(have, folder, SPACE_CPU / GIB))
     if platform.startswith("linux") and not env.get("TORCH_INDEX_URL") and free < SPACE_CUDA:
         return have + "; a CUDA build of torch may need {:.0f} GB: README, 'CPU only', says how to avoid it".format(
@@ -280,7 +280,7 @@ def install(environment, steps):
     pins = sum("==" in line for line in lock.read_text(encoding="utf-8").splitlines())
     further = environment.env.get("TORCH_INDEX_URL")
     jobs = [
-        ("installing {} pinned packages (the first time 0.5 GB to download, more with CUDA)".format(pins),
+        ("installing {} pinned packages (the first time 0.6 GB to download, more with CUDA)".format(pins),
          pip + ["-r", lock] + (["--extra-index-url", further] if further else [])),
         ("installing the course itself",
          pip + ["--no-deps", "--no-build-isolation", "-e", environment.root]),

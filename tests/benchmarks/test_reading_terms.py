@@ -1,9 +1,8 @@
 """OCR and CTC loss of a batch, forward and backward from the decoded image: the library against upstream's way.
 
-Run by `make bench`.  The goal is to be 4 times faster (6 with the true image's features cached) at half the peak
-memory and equal values.  On two cores of a shared machine the lead was measured between 3.4 and 5.6 times (cached 4.9
-to 7.9), because the time of upstream's way varies from 1.4 to 3.1 s with what else presses on the memory; the
-assertions guard what holds at all times.
+Run by `make bench`, on a machine that does nothing else: at least 4 times faster (6 with the true image's features
+cached) at half the peak memory and equal values.  On two cores the medians were 1.47 s for upstream's way, 0.36 s for the
+library and 0.24 s cached when they took turns, and 1.93, 0.37 and 0.28 s one after the other.
 """
 
 from __future__ import annotations
@@ -73,8 +72,8 @@ def test_lead_in_speed_and_memory(benchmark, batch, capsys):
         for way in WAYS:
             print(f"| {way} | {took[way]:.3f} | {took['upstream'] / took[way]:.1f} | {peak[way]:.0f} | "
                   f"{peak[way] / peak['upstream']:.2f} |")
-    assert took["upstream"] / took["library"] >= 3
-    assert took["upstream"] / took["cached"] >= 4.5
+    assert took["upstream"] / took["library"] >= 4
+    assert took["upstream"] / took["cached"] >= 6
     assert peak["library"] <= 0.5 * peak["upstream"]
 
 

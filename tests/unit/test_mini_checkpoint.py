@@ -11,7 +11,7 @@ from anytext_lib.models import AnyText2Model, freezing, read_config
 from anytext_lib.training.score import score
 
 FOLDER = data_folder() / "mini"
-NAMES = ["early", "before", "after"]
+NAMES = ["before", "after"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def models():
 
 
 def test_size(models):
-    size = sum(path.stat().st_size for name in ("before", "after") for path in (FOLDER / name).rglob("*"))
+    size = sum(path.stat().st_size for name in NAMES for path in (FOLDER / name).rglob("*"))
     assert size < 25e6
     groups = freezing.trainable_parameters(models["after"], freezing.Freezing(train_all=True))
     assert sum(values for _, values in freezing.count(groups).values()) < 12e6
@@ -41,7 +41,7 @@ def test_fine_tuning_left_the_auto_encoder_alone(models):
 def test_it_writes_words_that_it_has_never_seen(models):
     assert all(split_of(word) == "test" for word in words_of("test"))
     before, after = (score(models[name], scenes=12)["ppocrv4"]["ned"] for name in ("before", "after"))
-    assert after > before and after > 0.5
+    assert after > before + 0.1 and after > 0.3
 
 
 def test_the_card_tells_what_was_measured():
@@ -50,6 +50,6 @@ def test_the_card_tells_what_was_measured():
     for name in NAMES:
         row = next(line for line in card.splitlines() if line.startswith(f"| `{name}`"))
         shown = [float(value) for value in re.findall(r"\.\d+", row)]
-        expected = [measured[name][judge][key] for judge in ("ppocrv4", "training recogniser")
+        expected = [measured[name][judge][key] for judge in ("ppocrv4", "tesseract", "training recogniser")
                     for key in ("sen_acc", "ned")]
         assert shown == pytest.approx(expected, abs=0.0051)

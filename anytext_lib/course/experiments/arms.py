@@ -65,7 +65,7 @@ class Profile:
     sampling_steps: int = 20
     guidance: float = 1.0
     judges: tuple[str, ...] = ("ppocrv4",)
-    starts: tuple[tuple[str, str], ...] = (("under-trained", "early"), ("converged", "before"))
+    starts: tuple[tuple[str, str], ...] = (("pre-trained", "before"), ("fine-tuned", "after"))
 
 
 PROFILES = {

@@ -1,8 +1,8 @@
 """OCR and CTC loss of a batch, forward and backward from the decoded image: the library against upstream's way.
 
 Run by `make bench`, on a machine that does nothing else: at least 4 times faster (6 with the true image's features
-cached) at half the peak memory and equal values.  On two cores the medians were 1.47 s for upstream's way, 0.36 s for the
-library and 0.24 s cached when they took turns, and 1.93, 0.37 and 0.28 s one after the other.
+cached) at half the peak memory and equal values.  On two cores the medians were 1.47 s for upstream's way, 0.36 s for
+the library and 0.24 s cached when they took turns, and 1.93, 0.37 and 0.28 s one after the other.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from anytext_lib.db.polygons import SHRINK_RATIO, offset_polygon, unshrink_distance
-from anytext_lib.ocr.detector import Detection, _box, _score
+from anytext_lib.ocr.detector import Detection, mean_inside, smallest_box
 
 MIN_SIDE = 3.0  # pixels: smaller kernels are noise
 
@@ -47,10 +47,10 @@ def find_boxes(probability: torch.Tensor | np.ndarray, *, threshold: float = 0.3
         kernels = cv2.dilate(kernels, np.ones((2, 2), np.uint8))
     found = []
     for outline in cv2.findContours(kernels, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)[0]:
-        rectangle, side = _box(outline)
-        if side < MIN_SIDE or (score := _score(array, rectangle)) < min_score:
+        rectangle, side = smallest_box(outline)
+        if side < MIN_SIDE or (score := mean_inside(array, rectangle)) < min_score:
             continue
-        grown, side = _box(unclip(rectangle, unclip_ratio, shrink_ratio))
+        grown, side = smallest_box(unclip(rectangle, unclip_ratio, shrink_ratio))
         if side >= MIN_SIDE + 2:
             corners = np.clip(grown, 0, np.float32(array.shape[::-1]))
             found.append(Detection(torch.from_numpy(corners.astype(np.float32)), score))

@@ -53,6 +53,7 @@ class Lattice(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: torch.Tensor, targets: Sequence[Sequence[int]]) -> torch.Tensor:
+        """(L,) of logits (L, T, K); 0 where the target does not fit."""
         named = [sorted({BLANK, *ids}) for ids in targets]  # BLANK = 0 comes first
         most = max(map(len, named))
         classes = torch.tensor([row + [BLANK] * (most - len(row)) for row in named], device=logits.device)
@@ -73,6 +74,7 @@ class Lattice(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: torch.Tensor):
+        """softmax(logits) less the share of the alignments that go through each class and frame."""
         logits, classes, aligned = ctx.saved_tensors
         back = torch.empty_like(logits)
         for i, fits in enumerate(ctx.fits.tolist()):

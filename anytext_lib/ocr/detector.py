@@ -91,10 +91,10 @@ def boxes(probability: np.ndarray, size: tuple[int, int]) -> list[Detection]:
     scale = np.float32([size[1] / probability.shape[1], size[0] / probability.shape[0]])
     found = []
     for contour in contours:
-        box, side = _box(contour)
-        if side < MIN_SIDE or (score := _score(probability, box)) < MIN_SCORE:
+        box, side = smallest_box(contour)
+        if side < MIN_SIDE or (score := mean_inside(probability, box)) < MIN_SCORE:
             continue
-        grown, side = _box(_unclip(box))
+        grown, side = smallest_box(_unclip(box))
         if side < MIN_SIDE + 2:
             continue
         quad = np.clip(grown * scale, 0, np.float32(size[::-1]))
@@ -116,7 +116,7 @@ def reading_order(quads: list[torch.Tensor]) -> list[int]:
     return [i for row in rows for i in sorted(row, key=lambda i: centres[i][0])]
 
 
-def _box(points: np.ndarray) -> tuple[np.ndarray, float]:
+def smallest_box(points: np.ndarray) -> tuple[np.ndarray, float]:
     """Minimum-area rectangle around points: corners (4, 2) as tl, tr, br, bl, and its shorter side."""
     import cv2
 
@@ -126,7 +126,7 @@ def _box(points: np.ndarray) -> tuple[np.ndarray, float]:
     return np.float32([tl, tr, br, bl]), min(rectangle[1])
 
 
-def _score(probability: np.ndarray, box: np.ndarray) -> float:
+def mean_inside(probability: np.ndarray, box: np.ndarray) -> float:
     import cv2
 
     inside = np.zeros(probability.shape, np.uint8)

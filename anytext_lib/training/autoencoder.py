@@ -175,6 +175,7 @@ def starting_model(autoencoder: AutoencoderKL, config: str | Mapping = "mini", s
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder for the model")
     parser.add_argument("--scenes", type=int, default=1500, help="scenes to train on (default 1500)")

@@ -35,6 +35,7 @@ class AnyTextCLI(LightningCLI):
     """LightningCLI with the callbacks of this package, a run folder and `--ckpt_path last`."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The run's name and folder, and the options of this package's callbacks."""
         parser.add_argument("--name", type=str, default="run", help="name of the run: its folder is RUNS/NAME")
         parser.add_argument("--runs", type=str, default="runs", help="folder of the runs")
         parser.add_argument("--grad_accum", type=int, default=1, help="batches that make one optimizer step")

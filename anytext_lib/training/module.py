@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-import lightning.pytorch as pl
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.losses import add_noise
 from anytext_lib.models import freezing
 from anytext_lib.models.conditions import Conditions
-from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
+from anytext_lib.randomness import draw_noise
 from anytext_lib.training.assembly import load_model
 from anytext_lib.training.cache import TensorCache, digests
-from anytext_lib.training.schedules import LossWeightSchedule, learning_rate_factor
+from anytext_lib.training.diffusion_training import DiffusionTraining
+from anytext_lib.training.schedules import LossWeightSchedule
 from anytext_lib.training.step_loss import NoisyStep, build_step_loss
 
 
-class AnyText2Training(pl.LightningModule):
+class AnyText2Training(DiffusionTraining):
     """Trains WriteNet, the text embedding and AttnX of an AnyText2Model.
 
     Args:
@@ -75,7 +75,6 @@ class AnyText2Training(pl.LightningModule):
         self.prediction_type = prediction_type or self.model.prediction_type
         self.step_loss = None
         self.cache = TensorCache(encoder_cache) if encoder_cache > 0 else None
-        self.last_inputs: dict = {}
 
     def on_fit_start(self) -> None:
         self.prepare()
@@ -94,32 +93,9 @@ class AnyText2Training(pl.LightningModule):
                                              self.prediction_type, h.latin_weight, h.with_step_weight,
                                              h.region_weight, h.reference_cache)
 
-    def configure_optimizers(self):
-        """AdamW over the trainable parameters, and the learning rate of each optimizer step."""
-        h = self.hparams
-        optimizer = torch.optim.AdamW((p for group in self.trained.values() for _, p in group), lr=h.learning_rate)
-        total = None if h.lr_schedule == "constant" else self.trainer.estimated_stepping_batches
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, h.lr_schedule, h.warmup_steps, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    @property
-    def micro_step(self) -> int:
-        """Batches that this process has begun since the run's first, counted from 0; goes on when a run is resumed."""
-        return max(0, self.trainer.fit_loop.epoch_loop.total_batch_idx)
-
-    def on_train_batch_start(self, batch: AnyTextBatch, batch_idx: int) -> None:
-        seed_step(self.hparams.seed, self.micro_step, self.global_rank)
-
     def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
         """One micro-batch; logs t/sim, t/ocr, t/ctc, t/loss."""
-        at = places(len(batch), self.global_rank, self.trainer.world_size)
-        seed, index = self.hparams.seed, self.micro_step
-        timesteps = draw_timesteps(seed, index, at, len(self.model.alphas_cumprod))
-        self.last_inputs = {"batch": batch, "timesteps": timesteps, "step": self.global_step, "batch_idx": batch_idx}
-        latents = self.encode(batch)
-        noise = draw_noise(seed, index, at, latents.shape[1:])
-        self.last_inputs.update(noise=noise, latents=latents)
+        latents, noise, timesteps = self.draw(batch, batch_idx)
         step = self.predict(batch, latents, noise, timesteps)
         self.last_inputs["output"] = step.output.detach()
         alpha, beta = self.alpha(self.global_step), self.beta(self.global_step)

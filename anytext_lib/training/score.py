@@ -63,6 +63,7 @@ def sheet(model: AnyText2Model, count: int = 12, steps: int = 20, guidance: floa
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder written by save_pretrained")
     parser.add_argument("--scenes", type=int, default=200)

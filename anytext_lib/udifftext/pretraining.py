@@ -150,6 +150,7 @@ def train_label_encoder(families: int = 1500, near: int = 3, views: int = 1, ste
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="file for the encoder, such as label_encoder.safetensors")
     for name, default in DEFAULTS.items():

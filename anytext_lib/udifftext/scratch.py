@@ -35,6 +35,7 @@ def starting_model(autoencoder: str | Path | None = None, label_encoder: str | P
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder for the model")
     parser.add_argument("--autoencoder", type=Path, help="folder of a saved model with a trained auto-encoder")

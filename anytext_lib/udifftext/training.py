@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import lightning.pytorch as pl
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.losses import add_noise
-from anytext_lib.randomness import draw_noise, draw_timesteps, generator, places, seed_step
-from anytext_lib.training.schedules import learning_rate_factor
+from anytext_lib.randomness import draw_noise, generator
+from anytext_lib.training.diffusion_training import DiffusionTraining
 from anytext_lib.udifftext.capture import capture_attention
 from anytext_lib.udifftext.denoising import add_sigma_noise, denoised
 from anytext_lib.udifftext.model import UDiffTextModel, WordConditions
@@ -19,7 +18,7 @@ from anytext_lib.udifftext.objective import UDiffTextObjective, UDiffTextTerms
 LABELS = 11  # stream of random numbers: which labels are dropped
 
 
-class UDiffTextTraining(pl.LightningModule):
+class UDiffTextTraining(DiffusionTraining):
     """Trains the text cross-attention of a UDiffTextModel on images with one word each.
 
     Args:
@@ -49,35 +48,16 @@ class UDiffTextTraining(pl.LightningModule):
         self.model = UDiffTextModel.load(model)
         self.trained = self.model.train_only_text_attention(train_all)
         self.objective = UDiffTextObjective(local_weight, min_size=min_size)
-        self.last_inputs: dict = {}
 
-    def configure_optimizers(self):
-        """AdamW over the trained parameters, and the learning rate of each optimizer step."""
-        h = self.hparams
-        optimizer = torch.optim.AdamW((p for group in self.trained.values() for _, p in group), lr=h.learning_rate)
-        total = None if h.lr_schedule == "constant" else self.trainer.estimated_stepping_batches
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, h.lr_schedule, h.warmup_steps, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    @property
-    def micro_step(self) -> int:
-        """Batches that this process has begun since the run's first, counted from 0."""
-        return max(0, self.trainer.fit_loop.epoch_loop.total_batch_idx)
-
-    def on_train_batch_start(self, batch: AnyTextBatch, batch_idx: int) -> None:
-        seed_step(self.hparams.seed, self.micro_step, self.global_rank)
+    def encode(self, batch: AnyTextBatch) -> torch.Tensor:
+        """Latents (B, 4, h, w) of the batch's images, float32, without gradient."""
+        return self.model.encode(batch.images).float()
 
     def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
         """One micro-batch; logs t/diff, t/local, t/loss."""
-        at = places(len(batch), self.global_rank, self.trainer.world_size)
-        seed, index = self.hparams.seed, self.micro_step
-        timesteps = draw_timesteps(seed, index, at, len(self.model.alphas_cumprod))
-        self.last_inputs = {"batch": batch, "timesteps": timesteps, "step": self.global_step, "batch_idx": batch_idx}
-        latents = self.model.encode(batch.images).float()
-        noise = draw_noise(seed, index, at, latents.shape[1:])
-        self.last_inputs.update(noise=noise, latents=latents)
-        dropped = torch.cat([torch.rand(1, generator=generator(seed, LABELS, index, i)) for i in at])
+        latents, noise, timesteps = self.draw(batch, batch_idx)
+        dropped = torch.cat([torch.rand(1, generator=generator(self.hparams.seed, LABELS, self.micro_step, i))
+                             for i in self.places(len(batch))])
         told = self.model.conditions(batch).without_labels((dropped < self.hparams.label_dropout).to(self.device))
         terms = self.evaluate(latents, noise, timesteps, told)
         self.log_dict(terms.log("t"), batch_size=len(batch))
@@ -97,7 +77,7 @@ class UDiffTextTraining(pl.LightningModule):
     def validation_step(self, batch: AnyTextBatch, batch_idx: int) -> None:
         """v/diff, v/local and v/loss at fixed timesteps and fixed noise, and v/diff and v/local by timestep."""
         at = [int(i) if i >= 0 else 10**6 * batch_idx + k for k, i in enumerate(batch.indices.tolist())]
-        latents, told, found = self.model.encode(batch.images).float(), self.model.conditions(batch), []
+        latents, told, found = self.encode(batch), self.model.conditions(batch), []
         for t in self.hparams.val_timesteps:
             noise = draw_noise(self.hparams.seed, t, at, latents.shape[1:])
             values = self.evaluate(latents, noise, torch.full((len(batch),), t), told).log("v")

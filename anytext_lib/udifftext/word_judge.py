@@ -11,9 +11,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.ocr.judge import Judge
-from anytext_lib.training.callbacks.ema import averaged_weights
 from anytext_lib.training.callbacks.image_logger import grid
-from anytext_lib.training.callbacks.steps import EverySteps
+from anytext_lib.training.callbacks.measurement import Measurement
 from anytext_lib.training.sampled_text import eval_mode
 from anytext_lib.udifftext.generation import Sampling, write_words
 from anytext_lib.udifftext.seqacc import measure_sequence_accuracy, sequence_accuracy
@@ -21,7 +20,7 @@ from anytext_lib.udifftext.seqacc import measure_sequence_accuracy, sequence_acc
 SHOWN = 8  # rows of the picture
 
 
-class WordJudge(pl.Callback):
+class WordJudge(Measurement):
     """Writes the words of the first validation pictures and reads them.
 
     Logs v/seq_acc, and v/seq_acc_refined with ``refine``; writes ``RUN/images/step=N.png`` and what was read in
@@ -36,21 +35,10 @@ class WordJudge(pl.Callback):
 
     def __init__(self, every: int = 0, images: int = 32, judge: str = "ppocrv4", steps: int = 50,
                  guidance: float = 5.0, candidates: int = 1, refine: bool = False, seed: int = 100):
-        self.every, self.images, self.judge, self.seed = every, images, judge, seed
+        super().__init__(every)
+        self.images, self.judge, self.seed = images, judge, seed
         self.steps, self.guidance, self.candidates, self.refine = steps, guidance, candidates, refine
         self.reader: Judge | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due = EverySteps(self.every, trainer)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx) -> None:
-        if self.due.due(trainer) and trainer.is_global_zero:
-            with averaged_weights(trainer, module):
-                module.log_dict(self.measure(trainer, module), batch_size=1)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.state.fn == "validate" and trainer.is_global_zero:
-            module.log_dict(self.measure(trainer, module), batch_size=1, rank_zero_only=True)
 
     def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
         """The figures, a line of them in the output and the picture; nothing where there is no validation set."""

@@ -1,11 +1,11 @@
-"""The pipeline's loop with its default scheduler equals upstream's sampler; better solvers need fewer steps."""
+"""Both samplers, the plain one and the pipeline's loop, equal upstream's; better solvers need fewer steps."""
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from anytext_lib.generation.denoise import denoise
-from anytext_lib.generation.sampling import ddim_sample
+from anytext_lib.generation.sampling import ddim_sample, ddim_timesteps
 from anytext_lib.generation.schedulers import make_scheduler
 from tests.golden.cases import golden_files, load
 
@@ -19,7 +19,8 @@ def scheduler(name="ddim", prediction="epsilon"):
 
 @pytest.mark.parametrize("path", golden_files("sampling", "ddim_*.npz"))
 @pytest.mark.parametrize("kind, steps, guidance", RUNS)
-def test_default_scheduler_equals_upstream(path, kind, steps, guidance, alphas_cumprod):
+@pytest.mark.parametrize("sampler", ["ddim_sample", "scheduler"])
+def test_equal_to_upstream(path, sampler, kind, steps, guidance, alphas_cumprod):
     """The analytic model of the golden file: f(x, t, k) = 0.6 x + k sin(3 x + 0.002 t)."""
     golden, _ = load(path)
     name, called = f"{kind}_S{steps}_cfg{guidance}", []
@@ -35,6 +36,8 @@ def test_default_scheduler_equals_upstream(path, kind, steps, guidance, alphas_c
     start, prediction = torch.from_numpy(golden["x_T"]), "epsilon" if kind == "eps" else "v_prediction"
 
     def sample(x):
+        if sampler == "ddim_sample":
+            return ddim_sample(predict, x, alphas_cumprod, steps, prediction)
         return denoise(predict, x, scheduler(prediction=prediction), steps, alphas_cumprod)
 
     found, wanted = sample(start), torch.from_numpy(golden[name])
@@ -43,6 +46,11 @@ def test_default_scheduler_equals_upstream(path, kind, steps, guidance, alphas_c
     rounding = (sample(start * (1 + 1e-6)) - found).abs().max()
     assert (found - wanted).abs().max() < 2e-5 * wanted.abs().max() + 2 * rounding
     assert (found - wanted).abs().median() < 1e-4
+
+
+@pytest.mark.parametrize("path", golden_files("sampling", "ddim_*.npz"))
+def test_schedule_equals_upstream(path):
+    assert ddim_timesteps(20) == load(path)[0]["ddim20_timesteps"].tolist()
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.7])

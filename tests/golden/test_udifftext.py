@@ -42,7 +42,7 @@ def load(path):
     return {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}, meta
 
 
-def close(found: torch.Tensor, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> None:
+def assert_close(found: torch.Tensor, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> None:
     torch.testing.assert_close(found.double(), wanted.double(), rtol=tolerance, atol=tolerance)
 
 
@@ -62,7 +62,7 @@ def test_kernels(path):
     for name in (name for name in case if not name.endswith("_args")):
         size, sigma, count = case[f"{name}_args"].tolist()
         kernel = gaussian_kernel(int(size), sigma)
-        close(kernel.expand(int(count), 1, -1, -1), case[name])
+        assert_close(kernel.expand(int(count), 1, -1, -1), case[name])
 
 
 @each("udiff_attn_*.npz")
@@ -79,29 +79,29 @@ def test_losses_on_attention_and_their_gradients(path):
         local = local_attention_loss(maps, of("seg"), of("seg_mask"), **settings)
         focus = attention_focus_loss(maps, of("mask"), of("seg_mask"), **settings)
         for loss, key, gradient in ((local, "local_f64", "grad_local"), (focus, "min_f64", "grad_min")):
-            close(loss.detach(), of(key))
+            assert_close(loss.detach(), of(key))
             found = torch.autograd.grad((of("w") * loss).sum(), probabilities, allow_unused=True, retain_graph=True)
             for j, value in enumerate(found):
-                close(torch.zeros_like(probabilities[j]) if value is None else value, of(f"{gradient}{j}"))
+                assert_close(torch.zeros_like(probabilities[j]) if value is None else value, of(f"{gradient}{j}"))
 
 
 @each("udiff_full_*.npz")
 def test_the_whole_objective(path):
     case, _ = load(path)
     x = add_sigma_noise(case["x0"], case["noise"], case["sigma"])
-    close(x, case["x_noised"])
+    assert_close(x, case["x_noised"])
     estimate = denoised(x, case["eps_pred"], case["sigma"])
-    close(estimate, case["D"], 1e-5)  # stored in float32, up to 14.6 times the size of eps
-    close(case["sigma"] ** -2, case["weight"])
-    close(denoising_loss(estimate, case["x0"], case["sigma"]), case["diff_per_sample"])
+    assert_close(estimate, case["D"], 1e-5)  # stored in float32, up to 14.6 times the size of eps
+    assert_close(case["sigma"] ** -2, case["weight"])
+    assert_close(denoising_loss(estimate, case["x0"], case["sigma"]), case["diff_per_sample"])
     names = sorted(name for name in case if name.startswith("attn"))
     rows = len(case["x0"])
     maps = [head_mean(case[name], len(case[name]) // rows, (int(case[name].shape[1] ** 0.5),) * 2) for name in names]
     terms = UDiffTextObjective(local_weight=float(case["lam"]))(
         estimate, case["x0"], case["sigma"], maps, case["seg"], case["seg_mask"])
-    close(terms.diffusion.mean(), case["diff_loss"])
-    close(terms.local.mean(), case["local_loss"])
-    close(terms.loss, case["full_loss"])
+    assert_close(terms.diffusion.mean(), case["diff_loss"])
+    assert_close(terms.local.mean(), case["local_loss"])
+    assert_close(terms.loss, case["full_loss"])
 
 
 @each("udiff_str_*.npz")
@@ -112,8 +112,8 @@ def test_sequence_loss_and_reading(path):
     for c, about in enumerate(meta["cases"]):
         logits = case[f"c{c}/logits"].requires_grad_(True)
         loss = sequence_loss(logits, about["labels"], clamp=1.0, characters=characters)
-        close(loss.detach(), case[f"c{c}/loss"])
-        close(torch.autograd.grad((case[f"c{c}/w"] * loss).sum(), logits)[0], case[f"c{c}/grad"])
+        assert_close(loss.detach(), case[f"c{c}/loss"])
+        assert_close(torch.autograd.grad((case[f"c{c}/w"] * loss).sum(), logits)[0], case[f"c{c}/grad"])
         read = characters.read(logits)
         assert read == about["decoded"]
         assert [same_word(*pair) for pair in zip(read, about["labels"], strict=True)] == about["seqacc_lower"]
@@ -123,10 +123,10 @@ def test_sequence_loss_and_reading(path):
 def test_noise_levels(path, abar):
     case, _ = load(path)
     levels = sigma_levels(abar)
-    close(levels, case["sigmas1000"].sort().values)
+    assert_close(levels, case["sigmas1000"].sort().values)
     for name in (name for name in case if name.startswith("sigmas_n")):
         steps = int(name.removeprefix("sigmas_n"))
-        close(torch.tensor([*levels[sampling_timesteps(steps)].tolist(), 0.0]), case[name])
+        assert_close(torch.tensor([*levels[sampling_timesteps(steps)].tolist(), 0.0]), case[name])
 
 
 def toy_network(case: dict[str, torch.Tensor], heads: int):
@@ -171,9 +171,9 @@ def test_refinement_of_latents(path, abar):
         assert float(denoiser.levels[t]) == pytest.approx(float(case["r_sigma"][i]), rel=1e-6)
         assert bool(case["r_iter"][i]) == (i in rule.thresholds)
         found = rule(denoiser, case["r_x_in"][i : i + 1], t, i, steps)
-        close(found.x[0], case["r_x_out"][i])
-        close(found.first, case["r_loss_first"][i : i + 1])
-        close(found.last, case["r_loss_last"][i : i + 1])
+        assert_close(found.x[0], case["r_x_out"][i])
+        assert_close(found.first, case["r_loss_first"][i : i + 1])
+        assert_close(found.last, case["r_loss_last"][i : i + 1])
 
 
 @each("udiff_refine_*.npz")
@@ -185,7 +185,7 @@ def test_refinement_of_a_batch_equals_that_of_each_sample(path, abar):
     alone, aim = toy_denoiser(case, 1, abar)
     for i in range(len(x)):
         one = refine_latents(alone, x[i : i + 1], 500, aim, 5.0, threshold=-0.13, most=4)
-        close(together.x[i], one.x[0])
+        assert_close(together.x[i], one.x[0])
         assert int(together.updates[i]) == int(one.updates[0])
 
 
@@ -197,5 +197,5 @@ def test_first_step_of_the_noise_search(path, abar):
     denoiser, target = toy_denoiser(case, len(candidates), abar)
     t = sampling_timesteps(2)[0]
     x = candidates * (1 + float(denoiser.levels[t]) ** 2) ** 0.5
-    close(target.loss(denoiser(x, t)[1]), case["cand_losses"][:, 0])
+    assert_close(target.loss(denoiser(x, t)[1]), case["cand_losses"][:, 0])
     assert int(case["chosen"]) == int(case["cand_losses"][:, -1].argmin())  # the last step decides, lowest is best

@@ -110,12 +110,14 @@ def test_colours(color, drawn):
     assert tuple(int(v) for v in canvas.reshape(-1, 3).max(axis=0)) == drawn
 
 
-@pytest.mark.parametrize("polygon", [
-    [[-300, -300], [-200, -300], [-200, -260], [-300, -260]], [[100, 100], [101, 100], [101, 101], [100, 101]],
-    [[10, 10], [200, 10], [100, 10]], [[-50, 20], [400, 20], [400, 60], [-50, 60]]])
-def test_polygons_outside_too_small_or_without_area_do_no_harm(polygon):
+@pytest.mark.parametrize("polygon, most", [
+    ([[-300, -300], [-200, -300], [-200, -260], [-300, -260]], 0), ([[10, 10], [200, 10], [100, 10]], 20),
+    ([[100, 40], [101, 40], [101, 41], [100, 41]], 20), ([[-50, 20], [400, 20], [400, 60], [-50, 60]], 64 * 192)])
+def test_polygons_outside_too_small_or_without_area_do_no_harm(polygon, most):
     canvas = np.zeros((64, 192, 3), np.uint8)
     draw_glyphs(canvas, "Happy Hour", "OpenSans", np.array(polygon))
+    ink = int(canvas.any(axis=2).sum())
+    assert ink <= most and (ink > 500) == (most > 500), "a speck at most, but a line that runs over the edge is drawn"
 
 
 def test_fonts_by_file_and_by_language(tmp_path):

@@ -1,4 +1,4 @@
-"""The DDIM sampler: equal to upstream's, and independent of what else is in the batch."""
+"""The DDIM sampler: its steps, and its independence of what else is in the batch."""
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,42 +9,6 @@ from torch import nn
 from anytext_lib.data.lines import TextLines
 from anytext_lib.generation import ddim_sample, ddim_timesteps, sample_images, unconditional
 from anytext_lib.generation.sampling import replace
-from tests.golden.cases import golden_files, load
-
-RUNS = [(kind, steps, guidance) for kind in ("eps", "v") for steps, guidance in ((20, 7.5), (20, 1.0), (7, 9.0))]
-
-
-@pytest.mark.parametrize("path", golden_files("sampling", "ddim_*.npz"))
-@pytest.mark.parametrize("kind, steps, guidance", RUNS)
-def test_equal_to_upstream(path, kind, steps, guidance, alphas_cumprod):
-    """The analytic model of the golden file: f(x, t, k) = 0.6 x + k sin(3 x + 0.002 t)."""
-    golden, _ = load(path)
-    name, called = f"{kind}_S{steps}_cfg{guidance}", []
-
-    def model(x, t, k):
-        called.append(t)
-        return 0.6 * x + k * torch.sin(3 * x + 0.002 * t)
-
-    def predict(x, t):
-        wanted = model(x, t, 0.25)
-        if guidance == 1:
-            return wanted
-        without = model(x, t, -0.1)
-        return without + guidance * (wanted - without)
-
-    start, kind = torch.from_numpy(golden["x_T"]), "epsilon" if kind == "eps" else "v_prediction"
-    found = ddim_sample(predict, start, alphas_cumprod, steps, kind)
-    wanted = torch.from_numpy(golden[name])
-    assert called == golden[f"{name}_t_calls"].tolist()
-    # with 7 steps and guidance 9 this model is chaotic: as much is allowed as a rounding error of the start makes
-    rounding = (ddim_sample(predict, start * (1 + 1e-6), alphas_cumprod, steps, kind) - found).abs().max()
-    assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max() + rounding
-    assert (found - wanted).abs().median() < 1e-4
-
-
-@pytest.mark.parametrize("path", golden_files("sampling", "ddim_*.npz"))
-def test_schedule_equals_upstream(path):
-    assert ddim_timesteps(20) == load(path)[0]["ddim20_timesteps"].tolist()
 
 
 @pytest.mark.parametrize("steps", [1, 3, 333, 500, 501, 1000])

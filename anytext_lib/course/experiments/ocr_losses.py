@@ -2,7 +2,7 @@
 
 Every arm starts from the same checkpoint, sees the same scenes in the same order with the same timesteps and noise,
 and is measured on the same held-out words with the same starting noise.  `anytext course experiment ocr_losses` runs
-it, goes on where an interrupted run stopped, and notebook 10 draws what it stores.
+it, and goes on where an interrupted run stopped.
 """
 
 from __future__ import annotations

@@ -41,10 +41,12 @@ class Checkpoints(Checkpoint):
             remove_partial(self.folder)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Listen for signals from now on."""
         self.request.listen()
         self.any_step = EverySteps(1, trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx) -> None:
+        """Save if it is time, or if a signal asked to stop, and then stop."""
         if not self.any_step.due(trainer):
             return
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch

@@ -16,6 +16,7 @@ class GradientNorms(pl.Callback):
     """
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer) -> None:
+        """Log the norms; NonFiniteError where one is not finite."""
         norms = {}
         for group, members in module.trained.items():
             grads = [p.grad for _, p in members if p.grad is not None]

@@ -20,6 +20,7 @@ class NonFiniteReport(pl.Callback):
     """
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        """Save the inputs of a step that failed so; other errors pass."""
         if not isinstance(exception, NonFiniteError):
             return
         inputs = getattr(module, "last_inputs", {})

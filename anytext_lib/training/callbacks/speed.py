@@ -26,6 +26,7 @@ class Speed(pl.Callback):
             self.since += time.perf_counter() - self.paused
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx) -> None:
+        """Log what the optimizer step that just ended took."""
         self.samples += len(batch)
         if trainer.global_step == self.step:
             return

@@ -6,12 +6,11 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from anytext_lib.ocr.judge import Judge
-from anytext_lib.training.callbacks.ema import averaged_weights
-from anytext_lib.training.callbacks.steps import EverySteps
+from anytext_lib.training.callbacks.measurement import Measurement
 from anytext_lib.training.sampled_text import score_samples
 
 
-class TextJudge(pl.Callback):
+class TextJudge(Measurement):
     """Samples images for the first validation conditions and reads them.
 
     Logs v/sen_acc and v/ned of the judge, v/sen_acc_trained_on and v/ned_trained_on of the losses' own recogniser: a
@@ -25,21 +24,10 @@ class TextJudge(pl.Callback):
 
     def __init__(self, every: int = 0, images: int = 64, judge: str = "ppocrv4", steps: int = 20,
                  guidance: float = 1.0, seed: int = 100):
-        self.every, self.images, self.judge = every, images, judge
+        super().__init__(every)
+        self.images, self.judge = images, judge
         self.steps, self.guidance, self.seed = steps, guidance, seed
         self.readers: dict = {}
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due = EverySteps(self.every, trainer)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx) -> None:
-        if self.due.due(trainer) and trainer.is_global_zero:
-            with averaged_weights(trainer, module):
-                module.log_dict(self.measure(trainer, module), batch_size=1)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.state.fn == "validate" and trainer.is_global_zero:
-            module.log_dict(self.measure(trainer, module), batch_size=1, rank_zero_only=True)
 
     def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
         """The four figures, and a line of them in the output; nothing where there is no validation set."""

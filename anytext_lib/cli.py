@@ -109,7 +109,7 @@ def _run_parser() -> ArgumentParser:
 
 def _experiment_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Run a recorded experiment again.")
-    parser.add_argument("name", type=Literal["ocr_losses"], help="the experiment")
+    parser.add_argument("name", type=Literal["ocr_losses", "objectives", "beyond"], help="the experiment")
     parser.add_argument("--profile", type=str, default="default", help="quick, default or gpu")
     parser.add_argument("--out", type=Path | None, help="folder of the results (default: build/experiments/NAME)")
     parser.add_argument("--seeds", type=int | None, help="number of seeds (default: the profile's)")
@@ -189,9 +189,10 @@ def course_exercises(options: Namespace) -> int:
 
 def course_experiment(options: Namespace) -> int:
     """`anytext course experiment`."""
-    from anytext_lib.course.experiments import ocr_losses
+    from importlib import import_module
 
-    return ocr_losses.main(options.profile, options.out, options.seeds, options.device, options.jobs)
+    experiment = import_module(f"anytext_lib.course.experiments.{options.name}")
+    return experiment.main(options.profile, options.out, options.seeds, options.device, options.jobs)
 
 
 def course(options: Namespace) -> int:

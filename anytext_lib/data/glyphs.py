@@ -52,7 +52,8 @@ def glyph_box(polygon: np.ndarray) -> GlyphBox:
         a, b, angle = b, a, angle + 90
     direction = angle if a >= b else angle - 90
     extent = np.ptp(np.trunc(cv2.boxPoints((center, (a, b), angle))), axis=0)
-    vertical = min(angle, 90 - angle) < NEAR_VERTICAL and extent[1] >= extent[0]
+    upright = abs(direction % 180 - 90) < NEAR_VERTICAL  # a box that is nearly square may lie, rounded as its extent is
+    vertical = upright and extent[1] >= extent[0]
     return GlyphBox(tuple(map(float, center)), max(a, b), min(a, b), float(direction % 180 if vertical else direction),
                     bool(vertical))
 

@@ -6,14 +6,53 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anytext_lib.data.backgrounds import BACKGROUNDS
 from anytext_lib.data.colours import Palette, contrast, luminance, readable_ink
-from anytext_lib.data.fonts import fonts_for
+from anytext_lib.data.fonts import fonts_for, load_fonts
 from anytext_lib.data.lettering import Ink, box_corners, draw_ink, place_mask
 from anytext_lib.data.quads import polygon_mask
 from anytext_lib.data.words import draw_text
 
 TROUBLES = {"blurred": 0.27, "tiny": 0.18, "faint": 0.25, "struck": 0.3}  # with their shares
 CONNECTED = ("Merienda", "Caveat")  # scripts whose letters touch: never spaced out
+MARGIN = 0.1  # of the letter height: space between the ink and the polygon, as annotators leave it
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """What scenes are made of; the default is everything that there is.
+
+    Attributes:
+        fonts: names of the fonts to choose from; where none of them can write a text, or with None, all are.
+        backgrounds: names in ``BACKGROUNDS`` to choose from.
+        signs: whether one scene of four has a sign behind its lines.
+        spaced: probability that a short line's letters are spaced out.
+        margin: space between the ink and the polygon, left and right, and above and below, in letter heights.
+    """
+
+    fonts: tuple[str, ...] | None = None
+    backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
+    signs: bool = True
+    spaced: float = 0.15
+    margin: tuple[float, float] = (MARGIN, MARGIN)
+
+    def fonts_for(self, text: str) -> list[str]:
+        """Names of the style's fonts that can write ``text``; ValueError if a font of the style is unknown."""
+        unknown = [name for name in self.fonts or () if name not in load_fonts()]
+        if unknown:
+            raise ValueError(f"there is no font {', '.join(unknown)}: choose among {', '.join(load_fonts())}")
+        names = fonts_for(text)
+        return [name for name in names if self.fonts is None or name in self.fonts] or names
+
+    def boxes(self, inks: np.ndarray, heights: np.ndarray) -> np.ndarray:
+        """Sizes (n, 2) of the boxes around inks (n, 2) of letters ``heights`` (n,) high.
+
+        A wide margin above and below is cut so that a short word's box still lies: it is at most 3/4 as high as wide.
+        """
+        boxes = inks + 2 * heights[:, None] * self.margin
+        least = inks[:, 1] + 2 * min(MARGIN, self.margin[1]) * heights
+        boxes[:, 1] = np.minimum(boxes[:, 1], np.maximum(least, 0.75 * boxes[:, 0]))
+        return boxes
 
 
 @dataclass(frozen=True)
@@ -30,7 +69,7 @@ class PlannedLine:
 
 
 def plan_line(rng: np.random.Generator, size: tuple[int, int], text: str | None, languages, max_chars: int,
-              spoil: bool, favourites: dict[str, str], taken: list[str], zoom: float = 1.0) -> PlannedLine:
+              spoil: bool, favourites: dict[str, str], taken: list[str], zoom: float, style: SceneStyle) -> PlannedLine:
     """Draw (or take) a text and choose font, size and trouble; ``favourites`` keeps a scene to few fonts.
 
     ``zoom`` enlarges the letters, for scenes of few lines; ``taken`` are texts not to repeat.
@@ -39,7 +78,7 @@ def plan_line(rng: np.random.Generator, size: tuple[int, int], text: str | None,
         text, language = _choose_text(rng, size[1], _least_height(size), languages, max_chars, taken)
     else:
         language = "Latin" if fonts_for(text)[0] in fonts_for("Latin") else "Chinese"
-    names = fonts_for(text)
+    names = style.fonts_for(text)
     font = favourites.get(language)
     if font not in names or rng.random() < 0.4:
         font = names[rng.integers(len(names))]
@@ -47,7 +86,7 @@ def plan_line(rng: np.random.Generator, size: tuple[int, int], text: str | None,
     least = _least_height(size) * (1.15 if language == "Chinese" else 1.0)
     most = max(least, min(0.45 * size[0], 24 + 0.13 * size[0], 0.22 * size[1]))
     height = min(most, (least + (most - least) * rng.beta(1.6, 2.2)) * zoom)
-    spaced = font not in CONNECTED and len(text) < 10 and rng.random() < 0.15
+    spaced = font not in CONNECTED and len(text) < 10 and rng.random() < style.spaced
     spacing = rng.uniform(0.05, 0.2) if spaced else 0.0
     trouble = str(rng.choice(list(TROUBLES), p=list(TROUBLES.values()))) if spoil else None
     if trouble == "tiny":

@@ -14,9 +14,13 @@ from anytext_lib.data.anyword import AnnotatedImage, Annotation
 from anytext_lib.data.batch import Sample
 from anytext_lib.data.sample import SampleConfig, build_sample
 from anytext_lib.data.scene_words import SPLITS, draw_word, words_of
-from anytext_lib.data.scenes import Scene, render_scene
+from anytext_lib.data.scenes import Scene, SceneStyle, render_scene
 
 SIZE = (64, 192)  # of the mini model's scenes: height and width in pixels
+STYLE = SceneStyle(fonts=("Montserrat", "Oswald", "RobotoSlab", "Fredoka", "ComicNeue", "DMSerifDisplay"),
+                   backgrounds=("flat", "gradient", "radial", "paper"), signs=False, spaced=0.0, margin=(0.05, 0.4))
+"""Plain scenes.  The boxes are so high that their width limits the size of the glyphs: the hint, in another font, is as
+wide as the word in the picture."""
 _SCENE, _SAMPLE, _EPOCH = 1, 2, 3  # streams of random numbers
 
 
@@ -68,7 +72,8 @@ class SceneDataset(Dataset):
         while True:
             word, seed = draw_word(rng, self.split, self.invented), int(rng.integers(2**48))
             try:
-                return render_scene(seed, self.config.image_size, texts=[word], invalid=0.0, effects=self.effects)
+                return render_scene(seed, self.config.image_size, texts=[word], invalid=0.0, effects=self.effects,
+                                    style=STYLE)
             except ValueError:
                 continue
 

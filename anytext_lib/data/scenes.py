@@ -14,13 +14,14 @@ from anytext_lib.data.layout import Placement, perspective, place
 from anytext_lib.data.lettering import draw_ink
 from anytext_lib.data.line_image import finish, render_line, to_tensor, to_uint8
 from anytext_lib.data.lines import TextLines
-from anytext_lib.data.painting import PlannedLine, draw_line, draw_panel, plan_line
+from anytext_lib.data.painting import MARGIN, PlannedLine, SceneStyle, draw_line, draw_panel, plan_line
 from anytext_lib.data.quads import polygon_mask
 from anytext_lib.data.words import draw_caption
 
-__all__ = ["Scene", "SceneLine", "render_scene", "scene_batch", "render_line", "to_tensor", "to_uint8", "MARGIN"]
+__all__ = ["Scene", "SceneLine", "SceneStyle", "render_scene", "scene_batch", "render_line", "to_tensor", "to_uint8",
+           "MARGIN"]
 
-MARGIN = 0.1  # of the letter height: space between the ink and the polygon, as annotators leave it
+ANYTHING = SceneStyle()
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SceneLine:
     Attributes:
         text, language: what it says; 'Latin' or 'Chinese' (names of AnyWord).
         polygon: (4, 2) float64, pixels (x, y) with the centre of the first pixel at (0, 0), order tl, tr, br, bl: the
-            box of the ink plus a tenth of the letter height, through the same homography as the ink.
+            box of the ink plus a margin (``SceneStyle``), through the same homography as the ink.
         font: name of the font, None if unknown (read from a file).
         color: RGB of the letters in 0..255, None if unknown.
         valid: False for a line that is illegible or struck out, to be left out of training.
@@ -72,7 +73,7 @@ class Scene:
 def render_scene(seed: int, size: int | tuple[int, int] = 512, *, texts: Sequence[str] | None = None,
                  n_lines: int | tuple[int, int] | None = None, languages: Sequence[str] = ("Latin", "Chinese"),
                  max_chars: int = 20, invalid: float = 0.18, background: str | None = None,
-                 effects: bool = True) -> Scene:
+                 effects: bool = True, style: SceneStyle = ANYTHING) -> Scene:
     """Draw a scene; equal arguments give equal bytes, whatever was drawn before.
 
     Args:
@@ -87,6 +88,7 @@ def render_scene(seed: int, size: int | tuple[int, int] = 512, *, texts: Sequenc
             of a scene at least stays valid.
         background: a name in ``BACKGROUNDS``; by default one is drawn.
         effects: perspective, tilt, shadows, blur, uneven light and noise; False leaves them all out.
+        style: what there is to choose from.
 
     Raises:
         ValueError: an argument is out of range, or ``texts`` do not fit on the picture. MissingGlyphError: no font
@@ -95,14 +97,15 @@ def render_scene(seed: int, size: int | tuple[int, int] = 512, *, texts: Sequenc
     size, kind = _check_scene(size, invalid, background)
     rng = np.random.default_rng([int(seed), 20_240])
     palette = Palette(rng)
-    kind = kind or list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))]
+    kind = kind or style.backgrounds[rng.integers(len(style.backgrounds))]
     canvas = BACKGROUNDS[kind](rng, *size, palette)
-    plans = _plan(rng, size, texts, n_lines, languages, max_chars, invalid)
-    style = ("stack", "stack", "sign", "scatter")[rng.integers(4)]
+    plans = _plan(rng, size, texts, n_lines, languages, max_chars, invalid, style)
+    layouts = ("stack", "stack", "sign", "scatter") if style.signs else ("stack", "scatter")
+    layout = layouts[rng.integers(len(layouts))]
     view = perspective(rng, size, rng.uniform(0.02, 0.09)) if effects and rng.random() < 0.6 else np.eye(3)
-    plans, placed = _fit_lines(rng, plans, size, "stack" if style == "sign" else style, view, effects,
-                               texts is not None)
-    if style == "sign" and placed.panel is not None:
+    plans, placed = _fit_lines(rng, plans, size, "stack" if layout == "sign" else layout, view, effects,
+                               texts is not None, style)
+    if layout == "sign" and placed.panel is not None:
         canvas = draw_panel(rng, canvas, placed.panel, palette)
     lines = []
     for plan, matrix, quad in zip(plans, placed.matrices, placed.quads, strict=True):
@@ -149,7 +152,7 @@ def _check_scene(size, invalid, background) -> tuple[tuple[int, int], str | None
     return (int(height), int(width)), background
 
 
-def _plan(rng, size, texts, n_lines, languages, max_chars, invalid) -> list[PlannedLine]:
+def _plan(rng, size, texts, n_lines, languages, max_chars, invalid, style) -> list[PlannedLine]:
     """Texts, fonts, sizes and troubles; a random line is spared trouble."""
     if texts is None:
         low, high = (1, int(np.clip(size[0] // 56, 1, 5))) if n_lines is None else (
@@ -167,20 +170,20 @@ def _plan(rng, size, texts, n_lines, languages, max_chars, invalid) -> list[Plan
     for i in range(count):
         spoil = bool(rng.random() < invalid) and i != spared
         plans.append(plan_line(rng, size, None if texts is None else texts[i], languages, max_chars, spoil, favourites,
-                               [plan.text for plan in plans], zoom={1: 1.7, 2: 1.3}.get(count, 1.0)))
+                               [plan.text for plan in plans], zoom={1: 1.7, 2: 1.3}.get(count, 1.0), style=style))
     first = plans.pop(spared)  # the spared line comes first: it is never left out
     return [first, *plans]
 
 
-def _fit_lines(rng, plans, size, style, view, effects, all_of_them) -> tuple[list[PlannedLine], Placement]:
+def _fit_lines(rng, plans, size, layout, view, effects, all_of_them, style) -> tuple[list[PlannedLine], Placement]:
     while plans:
         order = [int(i) for i in rng.permutation(len(plans))]
         shuffled = [plans[i] for i in order]
         heights = np.array([plan.height for plan in shuffled])
-        boxes = np.array([draw_ink(plan.text, plan.font, plan.height, spacing=plan.spacing).size for plan in shuffled])
-        boxes = boxes + 2 * MARGIN * heights[:, None]
+        inks = np.array([draw_ink(plan.text, plan.font, plan.height, spacing=plan.spacing).size for plan in shuffled])
+        boxes = style.boxes(inks, heights)
         smallest = np.array([plan.smallest for plan in shuffled])
-        placed = place(rng, boxes, heights, smallest, size, style, view, float(effects))
+        placed = place(rng, boxes, heights, smallest, size, layout, view, float(effects))
         if placed is None and (all_of_them or len(plans) == 1):  # the last resort: straight ahead and upright
             placed = place(rng, boxes, heights, smallest, size, "stack", np.eye(3), 0.0)
         if placed is not None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from torch import nn
 
 from anytext_lib.data.line_image import to_tensor
 from anytext_lib.data.scene_dataset import SIZE
@@ -167,10 +168,18 @@ def train_autoencoder(scenes: int = 1500, seed: int = 0, phases: Sequence[Mappin
 
 
 def starting_model(autoencoder: AutoencoderKL, config: str | Mapping = "mini", seed: int = 0) -> AnyText2Model:
-    """A model with random weights around a trained auto-encoder: where pre-training begins."""
+    """A model with random weights around a trained auto-encoder: where pre-training begins.
+
+    Layers that start at zero when a trained UNet has to be protected (WriteNet's joining and output convolutions, the
+    projections of the text embedding) start like all others: here is nothing to protect, and zeros delay them.
+    """
     torch.manual_seed(seed)
     model = AnyText2Model.from_config(config)
     model.vae.load_state_dict(autoencoder.state_dict())
+    for part in (model.writenet, model.text_embedding):
+        for layer in part.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.any():
+                layer.reset_parameters()
     return model
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.randomness import NOISE, generator
 from anytext_lib.udifftext.capture import capture_attention
-from anytext_lib.udifftext.model import UDiffTextModel
+from anytext_lib.udifftext.model import UDiffTextModel, WordConditions
 from anytext_lib.udifftext.sampling import Denoiser, NoiseChoice, Refinement, Target, euler_sample, select_noise
 
 Watch = Callable[[int, torch.Tensor, list[torch.Tensor]], None]
@@ -56,6 +57,22 @@ class Written:
     focus: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
+@contextmanager
+def word_denoiser(model: UDiffTextModel, told: WordConditions, guidance: float = 5.0,
+                  layers: Sequence[str] | None = None) -> Iterator[Denoiser]:
+    """Within the block, the model as a denoiser of latents that knows what it is to write, and shows its maps.
+
+    Args:
+        told: of the batch, see ``UDiffTextModel.conditions``. ``layers``: maps that are captured, all by default.
+    """
+    with capture_attention(model.unet, layers) as maps:
+        def network(x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor):
+            place = told.place.repeat(len(x) // len(told.place), 1, 1, 1)
+            return model(x, timesteps, context, place), maps.layers()
+
+        yield Denoiser(network, model.alphas_cumprod, told.context, guidance=guidance)
+
+
 def write_words(model: UDiffTextModel, batch: AnyTextBatch, sampling: Sampling | None = None,
                 labels: list[str] | None = None, seed: int = 100, places: Sequence[int] | None = None,
                 watch: Watch | None = None) -> Written:
@@ -83,12 +100,7 @@ def write_words(model: UDiffTextModel, batch: AnyTextBatch, sampling: Sampling |
         return torch.stack([torch.randn(shape, generator=generator(seed, NOISE, k, key)) for key in keys]).to(
             told.place)
 
-    with capture_attention(model.unet, sampling.layers) as maps:
-        def network(x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor):
-            place = told.place.repeat(len(x) // len(told.place), 1, 1, 1)
-            return model(x, timesteps, context, place), maps.layers()
-
-        denoiser = Denoiser(network, model.alphas_cumprod, told.context, guidance=sampling.guidance)
+    with word_denoiser(model, told, sampling.guidance, sampling.layers) as denoiser:
         choice = None
         if sampling.candidates > 1:
             choice = select_noise(denoiser, (noise(k) for k in range(sampling.candidates)), target)

@@ -74,3 +74,10 @@ def test_a_few_steps_and_the_start_of_the_mini_model():
     model = starting_model(trained)
     assert model.config["vae"] == read_config("mini")["vae"] and model.vae.config.scaling_factor == 1.0
     assert torch.equal(model.vae.quant_conv.weight, trained.quant_conv.weight)
+
+
+def test_from_scratch_nothing_starts_at_zero(autoencoder):
+    model = starting_model(autoencoder)
+    layers = [layer for part in (model.writenet, model.text_embedding) for layer in part.modules()
+              if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(layers) > 40 and all(bool(layer.weight.any()) for layer in layers)

@@ -83,6 +83,14 @@ def test_lines_within_ten_degrees_of_vertical_are_stacked(width, height, angle, 
     assert box.angle == pytest.approx(90 if width < height else angle % 180 if vertical else angle, abs=1)
 
 
+def test_a_line_in_a_box_that_is_square_when_rounded_is_drawn():
+    for width in np.linspace(40.0, 41.0, 11):  # its extent in whole pixels is as high as wide
+        quad = np.array([[10.0, 10.0], [10 + width, 10.0], [10 + width, 50.5], [10.0, 50.5]])
+        canvas = np.zeros((64, 64, 3), np.uint8)
+        draw_glyphs(canvas, "Lie", "OpenSans", quad)
+        assert canvas.any()
+
+
 def test_stacked_characters_fill_the_box_from_top_to_bottom():
     canvas = np.zeros((256, 256, 3), np.uint8)
     draw_glyphs(canvas, "新年快乐", "NotoSansSC", np.array([[20, 10], [70, 10], [70, 240], [20, 240]]))

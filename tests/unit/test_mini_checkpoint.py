@@ -11,7 +11,7 @@ from anytext_lib.models import AnyText2Model, freezing, read_config
 from anytext_lib.training.score import score
 
 FOLDER = data_folder() / "mini"
-NAMES = ["before", "after"]
+NAMES = ["early", "before", "after"]
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def models():
 
 
 def test_size(models):
-    size = sum(path.stat().st_size for name in NAMES for path in (FOLDER / name).rglob("*"))
-    assert size < 25e6
+    for name in NAMES:
+        assert sum(path.stat().st_size for path in (FOLDER / name).rglob("*")) < 25e6
     groups = freezing.trainable_parameters(models["after"], freezing.Freezing(train_all=True))
     assert sum(values for _, values in freezing.count(groups).values()) < 12e6
 
@@ -34,14 +34,14 @@ def test_the_checkpoint_is_of_the_configuration(models, name):
 
 
 def test_fine_tuning_left_the_auto_encoder_alone(models):
-    first, last = (models[name].vae.state_dict() for name in ("before", "after"))
-    assert all(bool((first[key] == last[key]).all()) for key in first)
+    first, *others = (models[name].vae.state_dict() for name in NAMES)
+    assert all(bool((first[key] == other[key]).all()) for other in others for key in first)
 
 
 def test_it_writes_words_that_it_has_never_seen(models):
     assert all(split_of(word) == "test" for word in words_of("test"))
     before, after = (score(models[name], scenes=12)["ppocrv4"]["ned"] for name in ("before", "after"))
-    assert after > before + 0.1 and after > 0.3
+    assert after > before + 0.2 and after > 0.7
 
 
 def test_the_card_tells_what_was_measured():

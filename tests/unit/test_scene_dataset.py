@@ -46,6 +46,15 @@ def test_a_sample_has_one_word_where_the_position_says():
     assert ink.any() and (ink & (sample.positions[0] > 0)).sum() > 0.8 * ink.sum()
 
 
+def test_the_hint_is_as_wide_as_the_word_it_stands_for():
+    data = SceneDataset(epoch_length=24)
+    shares = []
+    for i in range(24):
+        (line,), columns = data.scene(i).lines, np.flatnonzero(data[i].glyphs.any(axis=(0, 2)))
+        shares.append((columns[-1] + 1 - columns[0]) / np.ptp(line.polygon[:, 0]))
+    assert np.median(shares) > 0.93 and np.mean(np.array(shares) > 0.85) > 0.8  # one space more is too much for some
+
+
 def test_items_depend_on_seed_split_and_index_only():
     first, again = SceneDataset(epoch_length=16, cache=False), SceneDataset(epoch_length=32, cache=True)
     again[9]

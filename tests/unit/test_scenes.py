@@ -22,7 +22,7 @@ from anytext_lib.data.backgrounds import BACKGROUNDS
 from anytext_lib.data.colours import contrast
 from anytext_lib.data.lettering import box_corners, draw_ink, place_mask, transform
 from anytext_lib.data.quads import polygon_mask
-from anytext_lib.data.scenes import MARGIN
+from anytext_lib.data.scenes import MARGIN, SceneStyle
 
 SCENES = [render_scene(seed, size) for seed in range(12) for size in (256, (64, 192), (200, 320))]
 
@@ -222,3 +222,27 @@ def test_pictures_to_tensors_and_back():
 
 def test_contrast_of_black_on_white_is_21():
     assert contrast(np.zeros(3), np.full(3, 255.0)) == pytest.approx(21)
+
+
+def test_a_style_limits_fonts_and_backgrounds():
+    style = SceneStyle(fonts=("Fredoka", "Oswald"), backgrounds=("flat", "paper"), signs=False, spaced=0.0)
+    scenes = [render_scene(seed, (64, 192), texts=["Tea"], effects=False, style=style) for seed in range(30)]
+    assert {scene.lines[0].font for scene in scenes} == {"Fredoka", "Oswald"}
+    assert {scene.background for scene in scenes} == {"flat", "paper"}
+    chinese = render_scene(0, (64, 192), texts=["绿茶"], style=style)  # no font of the style can write it
+    assert load_fonts()[chinese.lines[0].font].missing("绿茶") == ""
+
+
+def test_the_margin_of_a_style_is_in_letter_heights_and_boxes_lie():
+    style = SceneStyle(margin=(0.05, 0.4))
+    inks, heights = np.array([[100.0, 20.0], [20.0, 30.0]]), np.array([20.0, 30.0])
+    np.testing.assert_allclose(style.boxes(inks, heights), [[102, 36], [23, 36]])  # the second as with MARGIN
+    np.testing.assert_allclose(SceneStyle().boxes(inks, heights), inks + 2 * MARGIN * heights[:, None])
+    one, word = (render_scene(3, (64, 192), texts=["Tea"], invalid=0, effects=False, style=s).lines[0].polygon
+                 for s in (SceneStyle(), style))
+    assert np.ptp(word[:, 1]) > np.ptp(one[:, 1])
+
+
+def test_a_style_with_an_unknown_font_says_which_there_are():
+    with pytest.raises(ValueError, match="no font Comic: choose among OpenSans"):
+        render_scene(0, 64, texts=["Tea"], style=SceneStyle(fonts=("Comic",)))

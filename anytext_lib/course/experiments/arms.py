@@ -51,21 +51,21 @@ class Profile:
     """
 
     seeds: int = 5
-    steps: int = 40
+    steps: int = 30
     batch: int = 8
     scenes: int = 320
-    words: int = 48
-    probes: int = 12
+    words: int = 40
+    probes: int = 8
     probe_times: tuple[int, ...] = (300, 500, 700)
     probe_every: int = 10
-    loss_alpha: float = 0.25
-    loss_beta: float = 0.02
-    learning_rate: float = 3e-4
+    loss_alpha: float = 1.5
+    loss_beta: float = 0.1
+    learning_rate: float = 5e-4
     calibration: int = 6
     sampling_steps: int = 20
     guidance: float = 1.0
     judges: tuple[str, ...] = ("ppocrv4",)
-    starts: tuple[tuple[str, str], ...] = (("pre-trained", "before"), ("fine-tuned", "after"))
+    starts: tuple[tuple[str, str], ...] = (("under-trained", "early"), ("converged", "before"))
 
 
 PROFILES = {

@@ -1,0 +1,175 @@
+"""Three families of objectives on one model: what reads, what looks, what weighs by place (notebook 15).
+
+Every arm starts from the same checkpoint, sees the same scenes in the same order with the same timesteps and noise,
+and is read by the same judges.  `anytext course experiment objectives` runs it, and goes on where an interrupted run
+stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from anytext_lib.course.experiments import store
+from anytext_lib.course.experiments.arms import Profile
+from anytext_lib.course.experiments.ocr_losses import Plan
+from anytext_lib.course.paths import CourseError
+from anytext_lib.device import pick_device
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One arm.
+
+    Attributes:
+        name: in the tables. ``label``: in figures.
+        reading: factors of the profile's loss_alpha and loss_beta.
+        term: name of a term whose gradient is scaled to the length of the OCR term's; "" for none.
+    """
+
+    name: str
+    label: str
+    reading: tuple[float, float] = (0.0, 0.0)
+    term: str = ""
+
+
+OBJECTIVES = (
+    Objective("none", "none"),
+    Objective("ocr", "OCR loss", (1.0, 0.0)),
+    Objective("ocr_ctc", "OCR + CTC", (1.0, 1.0)),
+    Objective("local", "localised attention", term="local"),
+    Objective("region", "region weight", term="region"),
+    Objective("db", "DB map as weight", term="db"),
+)
+
+
+@dataclass(frozen=True)
+class Sizes(Profile):
+    """Sizes of the experiment; see ``Profile``.
+
+    Attributes:
+        detector_steps: training steps of the DB detector, of ``batch`` scenes each.
+        timed: steps of each arm that are timed.
+    """
+
+    seeds: int = 3
+    starts: tuple[tuple[str, str], ...] = (("pre-trained", "before"),)
+    words: int = 40
+    probes: int = 8
+    probe_every: int = 30
+    detector_steps: int = 160
+    timed: int = 4
+
+
+PROFILES = {
+    "default": Sizes(),
+    "quick": Sizes(seeds=2, steps=3, batch=4, scenes=24, words=4, probes=2, probe_times=(500,), probe_every=3,
+                   calibration=1, sampling_steps=4, detector_steps=6, timed=1),
+    "gpu": Sizes(seeds=10, steps=400, batch=32, scenes=12800, words=512, probes=128, probe_every=100, calibration=16,
+                 detector_steps=600, timed=10),
+}
+
+
+def main(profile: str, out: Path | None, seeds: int | None, device: str | None, jobs: int) -> int:
+    """Run what is still missing, then write runs, curves and readings (Parquet) into ``out``, beside the detector."""
+    if profile not in PROFILES:
+        raise CourseError(f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}.")
+    sizes = PROFILES[profile]
+    plan = Plan(sizes, out or Path("build/experiments/objectives"), str(pick_device(device)), jobs)
+    plan.claim(profile)
+    plan.run_all([(_detector,)])
+    plan.run_all([(_calibrate,), (_start,)])
+    replace(plan, jobs=1).run_all([(_cost, arm.name) for arm in OBJECTIVES])  # alone, or times would mean nothing
+    plan.run_all([(_run, arm.name, seed) for seed in range(seeds or sizes.seeds) for arm in OBJECTIVES])
+    write_tables(plan.folder, profile, plan.device)
+    return 0
+
+
+def _detector(plan: Plan) -> tuple[dict, str]:
+    from anytext_lib.course.experiments.detector_part import train_on_scenes
+
+    sizes = plan.profile
+    found = train_on_scenes(_weights(plan), sizes.scenes, sizes.detector_steps, sizes.batch, max(8, sizes.words))
+    return found, f"F {found['f']:.3f}, {found['cpu_seconds']:.0f} CPU seconds"
+
+
+def _calibrate(plan: Plan) -> tuple[dict, str]:
+    from anytext_lib.course.experiments.compared_runs import calibrate
+
+    found = calibrate(plan.profile, _network(plan), plan.device)
+    return found, ", ".join(f"{key} {value:.3g}" for key, value in found.items())
+
+
+def _start(plan: Plan) -> tuple[dict, str]:
+    from anytext_lib.course.experiments.compared_runs import read_words, scores_of
+    from anytext_lib.course.experiments.fine_tuning import start_folder
+    from anytext_lib.models import AnyText2Model
+
+    folder = start_folder(plan.profile, plan.profile.starts[0][0])
+    rows = read_words(plan.profile, AnyText2Model.from_pretrained(folder, plan.device))
+    found = {"arm": "start", "seed": 0, **scores_of(rows, plan.profile)}
+    return found | {"readings": [{"arm": "start", "seed": 0, **row} for row in rows]}, _scores(found)
+
+
+def _cost(plan: Plan, arm: str) -> tuple[dict, str]:
+    from anytext_lib.course.experiments.compared_runs import cost
+
+    found = cost(plan.profile, _arm(arm), _calibration(plan), _network(plan), plan.device)
+    return {"arm": arm, **found}, f"{found['step_seconds']:.2f} s and {found['peak_mib']:.0f} MiB a step"
+
+
+def _run(plan: Plan, arm: str, seed: int) -> tuple[dict, str]:
+    from anytext_lib.course.experiments.compared_runs import fine_tune
+
+    found = fine_tune(plan.profile, _arm(arm), seed, _calibration(plan), _network(plan), plan.device)
+    return found, f"{found['seconds']:.0f} s, {_scores(found)}"
+
+
+def _arm(name: str) -> Objective:
+    return next(arm for arm in OBJECTIVES if arm.name == name)
+
+
+def _calibration(plan: Plan) -> dict[str, float]:
+    return json.loads(plan.path("calibrate").read_text(encoding="utf-8"))
+
+
+def _weights(plan: Plan) -> Path:
+    return plan.folder / "detector.safetensors"
+
+
+@functools.cache
+def _loaded(path: Path):
+    from anytext_lib.db.detector import load_network
+
+    return load_network(path)
+
+
+def _network(plan: Plan):
+    return _loaded(_weights(plan))
+
+
+def _scores(found: dict) -> str:
+    return f"Sen.Acc {found['ppocrv4_acc']:.3f}, NED {found['ppocrv4_ned']:.3f}"
+
+
+def write_tables(folder: Path, profile: str, device: str) -> None:
+    """Collect the stored results into tables with their provenance."""
+    from anytext_lib.course.provenance import cpu_count, machine, versions
+
+    paths = sorted((folder / "parts").glob("*.json"))
+    parts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    runs = [found for name, found in parts.items() if name.startswith("run-")]
+    costs = {found["arm"]: found for name, found in parts.items() if name.startswith("cost-")}
+    start = {key: value for key, value in parts["start"].items() if key != "readings"}
+    provenance = {"experiment": "objectives", "profile": profile, "sizes": asdict(PROFILES[profile]),
+                  "machine": machine(device, cpu_count()), "versions": versions(), "detector": parts["detector"],
+                  "calibration": parts["calibrate"], "start": start}
+    rows = [{key: value for key, value in run.items() if key not in ("curve", "readings")}
+            | {key: costs[run["arm"]][key] for key in ("step_seconds", "peak_mib")} for run in runs]
+    curves = [{"arm": run["arm"], "seed": run["seed"], **point} for run in runs for point in run["curve"]]
+    readings = [row for found in (parts["start"], *runs) for row in found["readings"]]
+    for name, table in {"runs": rows, "curves": curves, "readings": readings}.items():
+        store.write_table(folder / f"{name}.parquet", table, provenance)
+    print(f"{len(rows)} runs, {len(curves)} points, {len(readings)} readings: {folder / 'runs.parquet'} and others")

@@ -1,0 +1,159 @@
+"""The drawing application without its widgets: what was drawn, what is asked for, what came out and what can be read.
+
+    Sketch   boxes, words, colours and the picture below them   -> Request   (``studio_sketch``)
+    Plan     seeds, strengths, sampler                          -> Settings
+    Studio   runs a sketch by a plan, lets a judge read the results
+    StudioApp   the widgets around it   (``studio_view``, ``studio_fields``)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from anytext_lib.generation.denoise import Progress
+from anytext_lib.generation.measure import lines_of
+from anytext_lib.generation.prepare import default_size
+from anytext_lib.generation.request import RequestError, Settings
+from anytext_lib.generation.schedulers import make_scheduler
+from anytext_lib.generation.studio_sketch import Sketch
+
+MOST = 24  # pictures of one run of the application
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a sketch is carried out: every strength with every seed, the rest in ``settings``; ``scheduler`` by name,
+    None leaves the pipeline's own."""
+
+    settings: Settings = Settings()
+    seeds: tuple[int, ...] = (0,)
+    strengths: tuple[float, ...] = (1.0,)
+    scheduler: str | None = None
+
+    def __post_init__(self):
+        if not self.seeds or not self.strengths:
+            raise RequestError("give at least one seed and one strength")
+        if len(self.seeds) * len(self.strengths) > MOST:
+            raise RequestError(f"{len(self.seeds)} seeds times {len(self.strengths)} strengths are more than {MOST} "
+                               "pictures: leave some out")
+
+    def each(self) -> list[Settings]:
+        """The settings for each strength."""
+        return [replace(self.settings, strength=strength) for strength in self.strengths]
+
+
+class Made(NamedTuple):
+    """One result: ``image`` (H, W, 3) uint8, its seed and settings, the words that were wanted and those read."""
+
+    image: np.ndarray
+    seed: int
+    settings: Settings
+    wanted: list[str]
+    read: list[str]
+
+    def caption(self) -> str:
+        """Seed, strength and the reading, in words."""
+        found = [f"reads “{read}”" if read == wanted else f"reads “{read}” for “{wanted}”"
+                 for read, wanted in zip(self.read, self.wanted, strict=False)]  # nothing was read without a judge
+        return "; ".join([f"seed {self.seed}, strength {self.settings.strength:g}", *found])
+
+
+class Studio:
+    """A pipeline and a judge.
+
+    Args:
+        pipeline: an ``AnyText2Pipeline``. ``judge``: reads crops, see ``ocr.Judge``; None leaves the results unread.
+    """
+
+    def __init__(self, pipeline, judge=None):
+        self.pipeline, self.judge = pipeline, judge
+
+    @property
+    def has_styles(self) -> bool:
+        """Whether the model imitates the font of a line."""
+        return bool(self.pipeline.model.text_embedding.config.style)
+
+    def sketch(self) -> Sketch:
+        """An empty one at the size that suits the model."""
+        height, width = default_size(self.pipeline.model, self.pipeline.defaults)
+        return Sketch(width, height)
+
+    def plan(self) -> Plan:
+        """What suits the model; pictures that are edited are blended into their surroundings."""
+        return Plan(replace(self.pipeline.default_settings(), blend=True))
+
+    def make(self, sketch: Sketch, plan: Plan, told: Callable[[str, Progress], None] | None = None
+             ) -> tuple[list[Made], list[str]]:
+        """Carry out a sketch: the results, strength by strength, and the warnings of the pipeline.
+
+        Args:
+            told: is given a line of text and a ``Progress`` after every step.
+
+        Raises:
+            RequestError: names the line that is wrong, and what to do.
+        """
+        made, before = [], self.pipeline.scheduler
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                if plan.scheduler is not None:
+                    self.pipeline.scheduler = make_scheduler(plan.scheduler, self.pipeline.model)
+                for number, settings in enumerate(plan.each(), 1):
+                    def callback(progress: Progress, number=number) -> None:
+                        told(_progress_line(progress, number, plan), progress)
+
+                    made += self._run(sketch, settings, plan.seeds, callback if told else None)
+            finally:
+                self.pipeline.scheduler = before
+        ours = (str(warning.message) for warning in caught if "anytext_lib" in warning.filename)
+        return made, list(dict.fromkeys(ours))
+
+    def _run(self, sketch: Sketch, settings: Settings, seeds: Sequence[int], callback) -> list[Made]:
+        if sketch.picture is None:  # there is nothing to keep
+            settings = replace(settings, blend=False, composite=False)
+        found = self.pipeline.run([sketch.request()], settings, len(seeds), list(seeds), callback=callback,
+                                  output_type="np")
+        wanted = [[line["text"] for line in record["request"]["lines"]] for record in found.records]
+        read = self.read(found.images, found.records)
+        return [Made(image, seed, settings, *texts)
+                for image, seed, *texts in zip(found.images, found.seeds, wanted, read, strict=True)]
+
+    def read(self, images: Sequence[np.ndarray], records: Sequence[dict]) -> list[list[str]]:
+        """What the judge reads in the lines of each image (H, W, 3) uint8; empty lists without a judge."""
+        from anytext_lib.data.line_image import to_tensor
+        from anytext_lib.ocr.crops import crop_lines
+
+        read: list[list[str]] = [[] for _ in images]
+        if self.judge is None:
+            return read
+        sizes = [dict(zip(("height", "width"), image.shape[:2], strict=True)) for image in images]
+        lines = lines_of([{"request": record["request"] | size}
+                          for record, size in zip(records, sizes, strict=True)])
+        if not len(lines):
+            return read
+        for owner, text in zip(lines.image_index, self.judge.read(crop_lines(to_tensor(images), lines)), strict=True):
+            read[int(owner)].append(text)
+        return read
+
+
+def numbers(text: str, kind: type, what: str) -> tuple:
+    """Numbers of a field, apart by commas or spaces.
+
+    Raises:
+        RequestError: names the field ``what``.
+    """
+    try:
+        return tuple(kind(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        example = "0, 1, 2" if kind is int else "0.5, 1, 1.5"
+        raise RequestError(f"{what}: {text!r} is no list of numbers: write them as {example}") from None
+
+
+def _progress_line(progress: Progress, number: int, plan: Plan) -> str:
+    which = f"strength {number} of {len(plan.strengths)}, " if len(plan.strengths) > 1 else ""
+    return f"{which}step {progress.step} of {progress.steps}"

@@ -1,0 +1,199 @@
+"""The drawing application in JupyterLab, as a person uses it: draw two boxes, type, generate, edit.
+
+Needs chromium (Debian's package, or the variable CHROMIUM with its path) and the Python package playwright.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install playwright")
+pytest.importorskip("ipycanvas", reason="needs the package ipycanvas: pip install ipycanvas")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") \
+    or shutil.which("google-chrome")
+MODEL = Path(__file__).parents[2] / "data_samples" / "mini" / "after"
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(not CHROMIUM, reason="needs the browser chromium: apt install chromium"),
+              pytest.mark.skipif(not MODEL.is_dir(), reason="needs the mini model in data_samples/mini/after")]
+
+PATIENCE = 240  # seconds for one thing to happen: the machine may be busy
+TOKEN = "of-the-test"
+WORDS = ("Garden", "River")
+BOXES = (((8, 5), (184, 59)), ((10, 68), (182, 123)))  # pixels of a picture of 192 x 128
+LEAST_NED = 0.5  # of the words that the judge reads; words that the model never saw score about 0.1
+SOURCE = f"""
+from anytext_lib.generation import AnyText2Pipeline
+from anytext_lib.generation.studio import Plan, Studio
+from anytext_lib.generation.studio_sketch import Sketch
+from anytext_lib.generation.studio_view import StudioApp
+from anytext_lib.ocr import Judge
+studio = Studio(AnyText2Pipeline.from_pretrained({str(MODEL)!r}), Judge.from_name())
+StudioApp(studio, Sketch(192, 128))
+"""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab with the application in a notebook."""
+    folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SOURCE)], metadata={
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), folder / "studio.ipynb")
+    port, log = free_port(), home / "lab.log"
+    places = {name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR",
+                                                          "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
+             "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={TOKEN}",
+             "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+            stdout=file, stderr=subprocess.STDOUT, env=os.environ | places)
+    try:
+        wait_for_server(port, server, log)
+        yield f"http://127.0.0.1:{port}/lab/tree/studio.ipynb?token={TOKEN}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def wait_for_server(port: int, server: subprocess.Popen, log: Path) -> None:
+    """Wait until the server answers; its log is shown where it does not."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5).read()
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    """The notebook with the running application."""
+    with playwright.sync_playwright() as runner:
+        browser = runner.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1500, "height": 1300})
+        page.set_default_timeout(PATIENCE * 1000)
+        page.goto(lab)
+        page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_selector(".jp-OutputArea canvas")
+        yield page
+        browser.close()
+
+
+def draw(page, start, end) -> None:
+    """Drag the mouse between two points of the picture."""
+    canvas = page.locator(".jp-OutputArea canvas").last
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    zoom = box["width"] / 192
+    places = [(box["x"] + x * zoom, box["y"] + y * zoom) for x, y in (start, end)]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    page.mouse.move(*np.mean(places, axis=0), steps=4)
+    page.mouse.move(*places[1], steps=4)
+    page.mouse.up()
+
+
+def field(page, label: str):
+    """The input of the widget with this description."""
+    return page.locator(".jp-OutputArea .widget-inline-hbox", has=page.locator(
+        "label", has_text=re.compile(f"^{label}$"))).locator("input").first
+
+
+def press(page, label: str) -> None:
+    """Click a button."""
+    page.locator(".jp-OutputArea button", has_text=re.compile(f"^{label}$")).first.click()
+
+
+def results(page) -> list[tuple[str, np.ndarray]]:
+    """Caption and pixels of the pictures that the application shows, once it is done."""
+    page.wait_for_function("() => [...document.querySelectorAll('.jp-OutputArea [role=status]')]"
+                           ".some(e => e.textContent.trim() === 'done')")
+    images = page.locator('.jp-OutputArea img[alt^="seed "]')
+    images.first.wait_for()
+    found = []
+    for i in range(images.count()):
+        data = images.nth(i).get_attribute("src").split(",", 1)[1]
+        found.append((images.nth(i).get_attribute("alt"), np.array(Image.open(io.BytesIO(base64.b64decode(data))))))
+    return found
+
+
+def judged(picture: np.ndarray, boxes, words) -> tuple[float, list[str]]:
+    """NED of the words in their boxes, and what was read."""
+    import torch
+
+    from anytext_lib.data import TextLines, to_tensor
+    from anytext_lib.evaluation.text import ned
+    from anytext_lib.ocr import Judge, crop_lines
+
+    quads = [[[a, b], [c, b], [c, d], [a, d]] for (a, b), (c, d) in boxes]
+    lines = TextLines([0] * len(words), torch.tensor(quads, dtype=torch.float32), list(words), ["Latin"] * len(words))
+    read = Judge.from_name().read(crop_lines(to_tensor(picture), lines))
+    return ned(read, words), read
+
+
+def test_draw_two_boxes_type_and_generate(page):
+    for box in BOXES:
+        draw(page, *box)
+    for number, word in enumerate(WORDS, 1):
+        line = field(page, f"line {number}")
+        line.fill(word)
+        line.press("Tab")
+    for label, value in (("seeds", "1, 2"), ("steps", "10")):
+        field(page, label).fill(value)
+        field(page, label).press("Tab")
+    press(page, "Generate")
+    found = results(page)
+    assert [caption.split(";")[0] for caption, _ in found] == ["seed 1, strength 1", "seed 2, strength 1"]
+    assert all(picture.shape == (128, 192, 3) and picture.std() > 5 for _, picture in found)
+    scores = [judged(picture, BOXES, WORDS) for _, picture in found]
+    print("NED and readings:", scores)
+    assert max(score for score, _ in scores) >= LEAST_NED, scores
+
+
+def test_edit_a_result_and_be_told_what_is_wrong(page):
+    before = results(page)[0][1]
+    press(page, "edit this")
+    page.locator(".jp-OutputArea button", has_text=re.compile("^Edit$")).wait_for()
+    draw(page, *BOXES[1])
+    press(page, "Edit")
+    page.locator(".jp-OutputArea [role=alert]", has_text="the text is blank").wait_for()
+    line = field(page, "line 1")
+    line.fill("Island")
+    line.press("Tab")
+    field(page, "seeds").fill("3")
+    field(page, "seeds").press("Tab")
+    page.get_by_text("editing: put untouched pixels back").click()
+    press(page, "Edit")
+    page.locator('.jp-OutputArea img[alt^="seed 3,"]').wait_for()
+    ((caption, after),) = results(page)
+    assert "Island" in caption
+    assert (after[:60] == before[:60]).all() and not (after == before).all()

@@ -1,0 +1,202 @@
+"""The comparison of three families of objectives: its terms, and the whole command on a tiny random model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from anytext_lib.course.experiments import objectives
+from anytext_lib.course.experiments.allocations import peak_mib
+from anytext_lib.course.experiments.attention_term import (
+    AttentionTerm,
+    finest,
+    local_loss,
+    star_tokens,
+    token_spans,
+    word_tokens,
+)
+from anytext_lib.course.experiments.extra_terms import ComparedTraining, ProbabilityMaps, SpatialTerm
+from anytext_lib.course.experiments.ocr_losses import Plan
+from anytext_lib.course.experiments.store import read_table, write_json
+from anytext_lib.course.paths import CourseError
+from anytext_lib.data.collate import collate
+from anytext_lib.data.scene_dataset import SceneDataset
+from anytext_lib.db.network import DBNet
+from anytext_lib.models import AnyText2Model
+from anytext_lib.randomness import draw_noise
+from anytext_lib.training.step_loss import text_region
+from anytext_lib.udifftext.capture import capture_attention
+
+
+@pytest.fixture(scope="module")
+def module():
+    torch.manual_seed(0)
+    made = ComparedTraining(AnyText2Model.from_config("tiny", tokenizer="bytes"))
+    made.prepare()
+    for block in made.model.writenet.controlnet_down_blocks:  # no longer silent
+        torch.nn.init.normal_(block.weight, std=0.05)
+    return made
+
+
+@pytest.fixture(scope="module")
+def batch():
+    scenes = SceneDataset(seed=5, epoch_length=2)
+    return collate([scenes[i] for i in range(2)])
+
+
+def noisy(module, batch):
+    latents = module.encode(batch)
+    return module.predict(batch, latents, draw_noise(0, 0, range(len(batch)), latents.shape[1:]),
+                          torch.tensor([200, 600]))
+
+
+def test_spatial_term_is_what_the_weight_adds(module, batch):
+    step = noisy(module, batch)
+    error = (step.output - step.noise).square()
+    region = torch.nn.functional.interpolate(text_region(batch), step.output.shape[-2:])
+    assert 0 < region.mean() < 1
+    found = SpatialTerm()(module.model, step, batch)
+    assert torch.isclose(found, (error * region).mean(), rtol=1e-4)
+    none = SpatialTerm(lambda b: torch.zeros_like(text_region(b)))(module.model, step, batch)
+    assert none == 0
+
+
+def test_probability_maps_look_once(batch):
+    torch.manual_seed(0)
+    maps = ProbabilityMaps(DBNet())
+    first = maps(batch)
+    assert first.shape == (2, 1, *batch.images.shape[2:]) and 0 <= first.min() and first.max() <= 1
+    assert torch.equal(maps(replace(batch, images=batch.images.flip(0))), first.flip(0)) and maps.cache.misses == 2
+
+
+def test_every_star_has_its_line(module, batch):
+    found = star_tokens(module.model, batch)
+    for image, ((place, region),) in enumerate(found):
+        ids = [0, *module.model.captions.tokens(batch.text_captions[image])]
+        assert ids[place] == module.model.captions.placeholder
+        assert torch.equal(region, batch.positions[image, 0])
+
+
+def test_tokens_of_a_quoted_word_share_its_box(module, batch):
+    for image, tokens in enumerate(word_tokens(module.model, batch)):
+        text = batch.lines.texts[image]
+        spelt = [batch.captions[image][slice(*span)] for place, span in token_spans(module.model, batch.captions[image])
+                 if place in [place for place, _ in tokens]]
+        assert "".join(spelt) == text
+        box = text_region(batch)[image, 0]
+        together = sum(region for _, region in tokens).clamp(max=1)
+        assert (together * (1 - box)).sum() < 0.1 * box.sum() and (together * box).sum() > 0.9 * box.sum()
+        columns = [region.sum(dim=0).argmax() for _, region in tokens]
+        assert columns == sorted(columns), "letters stand from left to right"
+    assert word_tokens(module.model, replace(batch, captions=["", "no word"])) == [[], []]
+
+
+def test_places_count_the_markers_of_every_window(module):
+    places = [place for place, _ in token_spans(module.model, "a " * 80)]
+    assert places[:2] == [1, 2] and places[74:77] == [75, 78, 79]
+
+
+def test_attention_term_is_the_mean_of_both_networks(module, batch):
+    term = AttentionTerm()
+    with term.watch(module.model):
+        noisy(module, batch)
+    found = term(module.model, None, batch)
+    with capture_attention(module.model.writenet) as writenet, capture_attention(module.model.unet) as unet:
+        noisy(module, batch)
+    each = [local_loss(finest(writenet.layers()), star_tokens(module.model, batch)),
+            local_loss(finest(unet.layers()), word_tokens(module.model, batch))]
+    assert torch.isclose(found, sum(each) / 2) and -1 <= found <= 1
+    found.backward()
+    grads = [p.grad for name, p in module.model.named_parameters() if "attn2" in name and p.grad is not None]
+    assert any(g.abs().sum() > 0 for g in grads)
+    module.zero_grad(set_to_none=True)
+
+
+def test_no_tokens_pull_nothing():
+    maps = [torch.rand(2, 7, 4, 12)]
+    assert local_loss(maps, [[], []]) == 0
+    region = torch.zeros(64, 192)
+    region[:, :96] = 1
+    one = local_loss(maps, [[(3, region)], []])
+    assert one != 0 and torch.isclose(one, local_loss([maps[0][:1]], [[(3, region)]]))
+
+
+def test_only_the_finest_maps_are_looked_at():
+    fine, coarse = torch.rand(1, 7, 8, 24), torch.rand(1, 7, 4, 12)
+    assert finest([coarse, fine, fine]) == [fine, fine]
+
+
+def test_a_term_is_added_with_its_weight(batch):
+    made = ComparedTraining(AnyText2Model.from_config("tiny", tokenizer="bytes"))
+    made.add_term(SpatialTerm(), 3.0)
+    made.prepare()
+    step = noisy(made, batch)
+    loss, values = made.step_loss(step, batch, 0.0, 0.0)
+    assert torch.isclose(loss, values["sim"] + 3 * values["term"]) and values["loss"] == loss
+    assert made.step_loss.watch(step, batch).keys() == {"ocr_raw", "ctc_raw"}
+
+
+def test_peak_counts_what_is_held_at_the_worst_moment():
+    def work():
+        first = torch.ones(256, 1024)  # 1 MiB
+        del first
+        return torch.ones(2, 256, 1024).sum()  # 2 MiB
+
+    assert 2 <= peak_mib(work) < 2.5
+
+
+def test_unknown_profile_is_refused(tmp_path):
+    with pytest.raises(CourseError, match="no profile 'huge'"):
+        objectives.main("huge", tmp_path, None, "cpu", 1)
+
+
+def test_arms_are_unique_and_name_known_terms():
+    from anytext_lib.course.experiments.compared_runs import build_terms
+
+    names = [arm.name for arm in objectives.OBJECTIVES]
+    assert len(set(names)) == len(names) and names[0] == "none"
+    assert {arm.term for arm in objectives.OBJECTIVES} - {""} == set(build_terms(DBNet()))
+
+
+
+def in_this_process(plan, tasks):
+    """What ``Plan.run_all`` does, without worker processes."""
+    for function, *arguments in tasks:
+        path = plan.path(function.__name__.strip("_"), *arguments)
+        if not path.exists():
+            result, summary = function(plan, *arguments)
+            print(f"] {path.stem}: {summary}")
+            write_json(path, result)
+
+
+@pytest.mark.slow
+def test_the_command_runs_and_resumes(tmp_path, monkeypatch, capsys):
+    """Four arms, one seed, one step, on a tiny random model."""
+    kept = [arm for arm in objectives.OBJECTIVES if arm.name in ("none", "ocr_ctc", "local", "db")]
+    monkeypatch.setattr(objectives, "OBJECTIVES", kept)
+    monkeypatch.setattr(Plan, "run_all", in_this_process)
+    AnyText2Model.from_config("tiny", tokenizer="bytes").save_pretrained(tmp_path / "tiny")
+    sizes = objectives.Sizes(seeds=1, steps=1, batch=2, scenes=2, words=2, probes=1, probe_times=(500,), probe_every=1,
+                             calibration=1, sampling_steps=2, detector_steps=2, timed=1,
+                             starts=(("random", str(tmp_path / "tiny")),))
+    monkeypatch.setitem(objectives.PROFILES, "test", sizes)
+    assert objectives.main("test", tmp_path / "out", None, "cpu", 1) == 0
+    rows, origin = read_table(tmp_path / "out" / "runs.parquet")
+    by_arm = {row["arm"]: row for row in rows}
+    assert set(by_arm) == {arm.name for arm in objectives.OBJECTIVES}
+    for row in rows:
+        assert row["step_seconds"] > 0 and row["peak_mib"] > 0 and row["l1_rest"] > 0 and -1 <= row["local"] <= 1
+    assert by_arm["ocr_ctc"]["peak_mib"] > by_arm["none"]["peak_mib"], "a decoder and a reader need memory"
+    assert by_arm["local"]["term_weight"] == pytest.approx(origin["calibration"]["weight_local"]) and (
+        by_arm["none"]["term_weight"] == 0)
+    curves, _ = read_table(tmp_path / "out" / "curves.parquet")
+    first = [row["sim"] for row in curves if row["step"] == 0]
+    assert first == pytest.approx([first[0]] * len(first), rel=1e-5), "arms begin at the same model"
+    readings, _ = read_table(tmp_path / "out" / "readings.parquet")
+    assert len(readings) == 2 * (1 + len(rows)) and len({row["wanted"] for row in readings}) <= 2
+
+    capsys.readouterr()
+    assert objectives.main("test", tmp_path / "out", None, "cpu", 1) == 0
+    assert "] run" not in capsys.readouterr().out, "finished runs are not repeated"
+    with pytest.raises(CourseError, match="results of other sizes"):
+        objectives.main("quick", tmp_path / "out", None, "cpu", 1)

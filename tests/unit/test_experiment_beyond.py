@@ -8,7 +8,7 @@ import torch
 
 from anytext_lib.course.experiments import beyond, trials
 from anytext_lib.course.experiments.layered_reader import STAGES, LayeredReader
-from anytext_lib.course.experiments.ocr_losses import Plan
+from anytext_lib.course.experiments.plan import Plan
 from anytext_lib.course.experiments.reward_runs import ned_rewards
 from anytext_lib.course.experiments.rewards import (
     Decision,
@@ -18,7 +18,7 @@ from anytext_lib.course.experiments.rewards import (
     sample_decisions,
     step_moments,
 )
-from anytext_lib.course.experiments.store import read_table, write_json
+from anytext_lib.course.experiments.store import read_table
 from anytext_lib.course.lab import sd_alphas_cumprod
 from anytext_lib.course.paths import CourseError
 from anytext_lib.data import TextLines
@@ -26,6 +26,7 @@ from anytext_lib.generation.sampling import ddim_sample
 from anytext_lib.losses import ocr_loss
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import PPOCRv3Recognizer
+from tests.unit.in_process import in_this_process
 
 ABAR = sd_alphas_cumprod()
 
@@ -150,17 +151,6 @@ def test_trials_are_unique_and_well_formed():
 def test_unknown_profile_is_refused(tmp_path):
     with pytest.raises(CourseError, match="no profile 'huge'"):
         beyond.main("huge", tmp_path, None, "cpu", 1)
-
-
-
-def in_this_process(plan, tasks):
-    """What ``Plan.run_all`` does, without worker processes."""
-    for function, *arguments in tasks:
-        path = plan.path(function.__name__.strip("_"), *arguments)
-        if not path.exists():
-            result, summary = function(plan, *arguments)
-            print(f"] {path.stem}: {summary}")
-            write_json(path, result)
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from anytext_lib.course.experiments.attention_term import (
     word_tokens,
 )
 from anytext_lib.course.experiments.extra_terms import ComparedTraining, ProbabilityMaps, SpatialTerm
-from anytext_lib.course.experiments.ocr_losses import Plan
-from anytext_lib.course.experiments.store import read_table, write_json
+from anytext_lib.course.experiments.plan import Plan
+from anytext_lib.course.experiments.store import read_table
 from anytext_lib.course.paths import CourseError
 from anytext_lib.data.collate import collate
 from anytext_lib.data.scene_dataset import SceneDataset
@@ -26,6 +26,7 @@ from anytext_lib.models import AnyText2Model
 from anytext_lib.randomness import draw_noise
 from anytext_lib.training.step_loss import text_region
 from anytext_lib.udifftext.capture import capture_attention
+from tests.unit.in_process import in_this_process
 
 
 @pytest.fixture(scope="module")
@@ -156,17 +157,6 @@ def test_arms_are_unique_and_name_known_terms():
     names = [arm.name for arm in objectives.OBJECTIVES]
     assert len(set(names)) == len(names) and names[0] == "none"
     assert {arm.term for arm in objectives.OBJECTIVES} - {""} == set(build_terms(DBNet()))
-
-
-
-def in_this_process(plan, tasks):
-    """What ``Plan.run_all`` does, without worker processes."""
-    for function, *arguments in tasks:
-        path = plan.path(function.__name__.strip("_"), *arguments)
-        if not path.exists():
-            result, summary = function(plan, *arguments)
-            print(f"] {path.stem}: {summary}")
-            write_json(path, result)
 
 
 @pytest.mark.slow

@@ -7,28 +7,21 @@ weights, a reward on what a judge reads, and a loss that only pleases its reader
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from anytext_lib.course.experiments import store
-from anytext_lib.course.experiments.ocr_losses import Plan
+from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
 from anytext_lib.course.experiments.trials import PROFILES, TRIALS
-from anytext_lib.course.paths import CourseError
-from anytext_lib.device import pick_device
 
 
 def main(profile: str, out: Path | None, seeds: int | None, device: str | None, jobs: int) -> int:
     """Run what is still missing, then write runs, ladder, rewards and pictures (Parquet) into ``out``."""
-    if profile not in PROFILES:
-        raise CourseError(f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}.")
-    sizes = PROFILES[profile]
-    plan = Plan(sizes, out or Path("build/experiments/beyond"), str(pick_device(device)), jobs)
-    plan.claim(profile)
+    plan = open_plan("beyond", PROFILES, profile, out, device, jobs)
     plan.run_all([(_ladder,)])
-    count = seeds or sizes.seeds
+    count = seeds or plan.profile.seeds
     plan.run_all([(_start,), *((_run, trial.name, seed) for seed in range(count) for trial in TRIALS),
                   *((_reward, seed) for seed in range(count))])
-    write_tables(plan.folder, profile, plan.device)
+    write_tables(plan)
     return 0
 
 
@@ -43,7 +36,7 @@ def _start(plan: Plan) -> tuple[dict, str]:
     from anytext_lib.course.experiments.beyond_runs import start_row
 
     found = start_row(plan.profile, plan.device)
-    return found, _scores(found)
+    return found, scores_in_words(found)
 
 
 def _run(plan: Plan, trial: str, seed: int) -> tuple[dict, str]:
@@ -52,35 +45,26 @@ def _run(plan: Plan, trial: str, seed: int) -> tuple[dict, str]:
     chosen = next(one for one in TRIALS if one.name == trial)
     ladder = json.loads(plan.path("ladder").read_text(encoding="utf-8"))
     found = trial_run(plan.profile, chosen, seed, ladder, plan.device)
-    return found, f"{found['seconds']:.0f} s, {_scores(found)}"
+    return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 
 def _reward(plan: Plan, seed: int) -> tuple[dict, str]:
     from anytext_lib.course.experiments.beyond_runs import policy_run
 
     found = policy_run(plan.profile, seed, plan.device)
-    return found, f"{found['seconds']:.0f} s, {_scores(found)}"
-
-
-def _scores(found: dict) -> str:
-    return f"Sen.Acc {found['ppocrv4_acc']:.3f}, NED {found['ppocrv4_ned']:.3f}"
+    return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 
 NESTED = ("pictures", "rewards")
 
 
-def write_tables(folder: Path, profile: str, device: str) -> None:
+def write_tables(plan: Plan) -> None:
     """Collect the stored results into tables with their provenance."""
-    from anytext_lib.course.provenance import cpu_count, machine, versions
-
-    paths = sorted((folder / "parts").glob("*.json"))
-    parts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    parts = plan.results()
     found = [part for name, part in parts.items() if name.split("-")[0] in ("start", "run", "reward")]
     columns = list(dict.fromkeys(key for row in found for key in row if key not in NESTED))
-    provenance = {"experiment": "beyond", "profile": profile, "sizes": asdict(PROFILES[profile]),
-                  "machine": machine(device, cpu_count()), "versions": versions()}
     tables = {"runs": [{key: row.get(key) for key in columns} for row in found], "ladder": parts["ladder"]}
     tables |= {name: [line for row in found for line in row.get(name, [])] for name in NESTED}
     for name, table in tables.items():
-        store.write_table(folder / f"{name}.parquet", table, provenance)
-    print(", ".join(f"{len(table)} {name}" for name, table in tables.items()) + f": {folder}")
+        store.write_table(plan.folder / f"{name}.parquet", table, plan.provenance())
+    print(", ".join(f"{len(table)} {name}" for name, table in tables.items()) + f": {plan.folder}")

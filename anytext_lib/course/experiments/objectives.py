@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anytext_lib.course.experiments import store
 from anytext_lib.course.experiments.arms import Profile
-from anytext_lib.course.experiments.ocr_losses import Plan
-from anytext_lib.course.paths import CourseError
-from anytext_lib.device import pick_device
+from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
 
 
 @dataclass(frozen=True)
@@ -74,16 +72,12 @@ PROFILES = {
 
 def main(profile: str, out: Path | None, seeds: int | None, device: str | None, jobs: int) -> int:
     """Run what is still missing, then write runs, curves and readings (Parquet) into ``out``, beside the detector."""
-    if profile not in PROFILES:
-        raise CourseError(f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}.")
-    sizes = PROFILES[profile]
-    plan = Plan(sizes, out or Path("build/experiments/objectives"), str(pick_device(device)), jobs)
-    plan.claim(profile)
+    plan = open_plan("objectives", PROFILES, profile, out, device, jobs)
     plan.run_all([(_detector,)])
     plan.run_all([(_calibrate,), (_start,)])
     replace(plan, jobs=1).run_all([(_cost, arm.name) for arm in OBJECTIVES])  # alone, or times would mean nothing
-    plan.run_all([(_run, arm.name, seed) for seed in range(seeds or sizes.seeds) for arm in OBJECTIVES])
-    write_tables(plan.folder, profile, plan.device)
+    plan.run_all([(_run, arm.name, seed) for seed in range(seeds or plan.profile.seeds) for arm in OBJECTIVES])
+    write_tables(plan)
     return 0
 
 
@@ -110,7 +104,7 @@ def _start(plan: Plan) -> tuple[dict, str]:
     folder = start_folder(plan.profile, plan.profile.starts[0][0])
     rows = read_words(plan.profile, AnyText2Model.from_pretrained(folder, plan.device))
     found = {"arm": "start", "seed": 0, **scores_of(rows, plan.profile)}
-    return found | {"readings": [{"arm": "start", "seed": 0, **row} for row in rows]}, _scores(found)
+    return found | {"readings": [{"arm": "start", "seed": 0, **row} for row in rows]}, scores_in_words(found)
 
 
 def _cost(plan: Plan, arm: str) -> tuple[dict, str]:
@@ -124,7 +118,7 @@ def _run(plan: Plan, arm: str, seed: int) -> tuple[dict, str]:
     from anytext_lib.course.experiments.compared_runs import fine_tune
 
     found = fine_tune(plan.profile, _arm(arm), seed, _calibration(plan), _network(plan), plan.device)
-    return found, f"{found['seconds']:.0f} s, {_scores(found)}"
+    return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 
 def _arm(name: str) -> Objective:
@@ -150,26 +144,18 @@ def _network(plan: Plan):
     return _loaded(_weights(plan))
 
 
-def _scores(found: dict) -> str:
-    return f"Sen.Acc {found['ppocrv4_acc']:.3f}, NED {found['ppocrv4_ned']:.3f}"
-
-
-def write_tables(folder: Path, profile: str, device: str) -> None:
+def write_tables(plan: Plan) -> None:
     """Collect the stored results into tables with their provenance."""
-    from anytext_lib.course.provenance import cpu_count, machine, versions
-
-    paths = sorted((folder / "parts").glob("*.json"))
-    parts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    parts = plan.results()
     runs = [found for name, found in parts.items() if name.startswith("run-")]
     costs = {found["arm"]: found for name, found in parts.items() if name.startswith("cost-")}
     start = {key: value for key, value in parts["start"].items() if key != "readings"}
-    provenance = {"experiment": "objectives", "profile": profile, "sizes": asdict(PROFILES[profile]),
-                  "machine": machine(device, cpu_count()), "versions": versions(), "detector": parts["detector"],
-                  "calibration": parts["calibrate"], "start": start}
+    provenance = plan.provenance() | {"detector": parts["detector"], "calibration": parts["calibrate"],
+                                      "start": start}
     rows = [{key: value for key, value in run.items() if key not in ("curve", "readings")}
             | {key: costs[run["arm"]][key] for key in ("step_seconds", "peak_mib")} for run in runs]
     curves = [{"arm": run["arm"], "seed": run["seed"], **point} for run in runs for point in run["curve"]]
     readings = [row for found in (parts["start"], *runs) for row in found["readings"]]
     for name, table in {"runs": rows, "curves": curves, "readings": readings}.items():
-        store.write_table(folder / f"{name}.parquet", table, provenance)
-    print(f"{len(rows)} runs, {len(curves)} points, {len(readings)} readings: {folder / 'runs.parquet'} and others")
+        store.write_table(plan.folder / f"{name}.parquet", table, provenance)
+    print(f"{len(rows)} runs, {len(curves)} points, {len(readings)} readings: {plan.folder}")

@@ -8,77 +8,22 @@ it, and goes on where an interrupted run stopped.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from anytext_lib.course.experiments import store
-from anytext_lib.course.experiments.arms import ARMS, PROFILES, Profile
-from anytext_lib.course.paths import CourseError
-from anytext_lib.device import pick_device
+from anytext_lib.course.experiments.arms import ARMS, PROFILES
+from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
 
 
 def main(profile: str, out: Path | None, seeds: int | None, device: str | None, jobs: int) -> int:
-    """Run what is still missing, then write runs.parquet, curves.parquet and calibration.json into ``out``."""
-    if profile not in PROFILES:
-        raise CourseError(f"there is no profile {profile!r}: choose one of {', '.join(PROFILES)}.")
-    chosen = PROFILES[profile]
-    plan = Plan(chosen, out or Path("build/experiments/ocr_losses"), str(pick_device(device)), jobs)
-    plan.claim(profile)
-    for start, _ in chosen.starts:
+    """Run what is still missing, then write runs and curves (Parquet) into ``out``."""
+    plan = open_plan("ocr_losses", PROFILES, profile, out, device, jobs)
+    for start, _ in plan.profile.starts:
         plan.run_all([(_calibrate, start), (_read_start, start)])
-        plan.run_all([(_fine_tune, start, arm.name, seed) for seed in range(seeds or chosen.seeds) for arm in ARMS])
-    write_tables(plan.folder, profile, plan.device)
+        count = seeds or plan.profile.seeds
+        plan.run_all([(_fine_tune, start, arm.name, seed) for seed in range(count) for arm in ARMS])
+    write_tables(plan)
     return 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where and how the runs of an experiment are made."""
-
-    profile: Profile
-    folder: Path
-    device: str
-    jobs: int
-
-    def path(self, *parts: Any) -> Path:
-        """The file of one result."""
-        return self.folder / "parts" / ("-".join(str(part) for part in parts) + ".json")
-
-    def claim(self, name: str) -> None:
-        """Refuse a folder that holds results of other sizes."""
-        stamp = self.folder / "profile.json"
-        mine = json.loads(json.dumps({"profile": name, **asdict(self.profile)}))
-        if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) != mine:
-            raise CourseError(f"{self.folder} holds results of other sizes: choose another --out, or remove it.")
-        store.write_json(stamp, mine)
-
-    def run_all(self, tasks: Sequence[tuple]) -> None:
-        """Run the tasks whose result is not there yet, ``jobs`` at a time, each in a process of its own."""
-        missing = [task for task in tasks if not self.path(task[0].__name__.strip("_"), *task[1:]).exists()]
-        if not missing:
-            return
-        with ProcessPoolExecutor(min(self.jobs, len(missing)), get_context("spawn")) as pool:
-            running = {pool.submit(_work, self, *task): task for task in missing}
-            for count, done in enumerate(as_completed(running), 1):
-                named = " ".join(str(part) for part in running[done][1:])
-                print(f"[{count}/{len(missing)}] {running[done][0].__name__.strip('_')} {named}: {done.result()}",
-                      flush=True)
-
-
-def _work(plan: Plan, function, *arguments) -> str:
-    """In a worker: use a fair share of the cores, run, store."""
-    import torch
-
-    from anytext_lib.course.provenance import cpu_count
-
-    torch.set_num_threads(max(1, cpu_count() // plan.jobs))
-    result, summary = function(plan, *arguments)
-    store.write_json(plan.path(function.__name__.strip("_"), *arguments), result)
-    return summary
 
 
 def _calibrate(plan: Plan, start: str) -> tuple[dict, str]:
@@ -92,7 +37,7 @@ def _read_start(plan: Plan, start: str) -> tuple[dict, str]:
     from anytext_lib.course.experiments.fine_tuning import read_start
 
     found = read_start(plan.profile, start, plan.device)
-    return found, _scores(found)
+    return found, scores_in_words(found)
 
 
 def _fine_tune(plan: Plan, start: str, arm: str, seed: int) -> tuple[dict, str]:
@@ -101,29 +46,21 @@ def _fine_tune(plan: Plan, start: str, arm: str, seed: int) -> tuple[dict, str]:
     calibration = json.loads(plan.path("calibrate", start).read_text(encoding="utf-8"))
     chosen = next(one for one in ARMS if one.name == arm)
     found = fine_tune(plan.profile, start, chosen, seed, calibration, plan.device)
-    return found, f"{found['seconds']:.0f} s, {_scores(found)}"
+    return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 
-def _scores(found: dict) -> str:
-    return f"Sen.Acc {found['ppocrv4_acc']:.3f}, NED {found['ppocrv4_ned']:.3f}"
-
-
-def write_tables(folder: Path, profile: str, device: str) -> None:
+def write_tables(plan: Plan) -> None:
     """Collect the stored runs into tables with their provenance."""
-    from anytext_lib.course.provenance import cpu_count, machine, versions
-
-    parts = sorted((folder / "parts").glob("*.json"))
-    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in parts}
+    results = plan.results()
     runs = [result for name, result in results.items() if name.startswith("fine_tune-")]
     curves = [{"start": run["start"], "arm": run["arm"], "seed": run["seed"], **point}
               for run in runs for point in run["curve"]]
-    provenance = {"experiment": "ocr_losses", "profile": profile, "sizes": asdict(PROFILES[profile]),
-                  "machine": machine(device, cpu_count()), "versions": versions(),
-                  "calibration": _named(results, "calibrate-"), "start": _named(results, "read_start-")}
-    store.write_table(folder / "runs.parquet",
+    provenance = plan.provenance() | {"calibration": _named(results, "calibrate-"),
+                                      "start": _named(results, "read_start-")}
+    store.write_table(plan.folder / "runs.parquet",
                       [{key: value for key, value in run.items() if key != "curve"} for run in runs], provenance)
-    store.write_table(folder / "curves.parquet", curves, provenance)
-    print(f"{len(runs)} runs, {len(curves)} points: {folder / 'runs.parquet'}, {folder / 'curves.parquet'}")
+    store.write_table(plan.folder / "curves.parquet", curves, provenance)
+    print(f"{len(runs)} runs, {len(curves)} points: {plan.folder / 'runs.parquet'}, {plan.folder / 'curves.parquet'}")
 
 
 def _named(results: dict[str, dict], prefix: str) -> dict[str, dict]:

@@ -26,9 +26,9 @@ def places(batch: int, rank: int = 0, world_size: int = 1) -> list[int]:
     return [i * world_size + rank for i in range(batch)]
 
 
-def draw_timesteps(seed: int, step: int, at: Iterable[int], steps: int = 1000) -> torch.Tensor:
-    """Uniform timesteps in 0..steps-1, (B,) int64 on the CPU, for the samples at the places ``at``."""
-    draws = [torch.randint(steps, (1,), generator=generator(seed, TIMESTEPS, step, place)) for place in at]
+def draw_timesteps(seed: int, step: int, at: Iterable[int], steps: int = 1000, first: int = 0) -> torch.Tensor:
+    """Uniform timesteps in first..steps-1, (B,) int64 on the CPU, for the samples at the places ``at``."""
+    draws = [torch.randint(first, steps, (1,), generator=generator(seed, TIMESTEPS, step, place)) for place in at]
     return torch.cat(draws) if draws else torch.zeros(0, dtype=torch.int64)
 
 

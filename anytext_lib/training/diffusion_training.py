@@ -45,7 +45,8 @@ class DiffusionTraining(pl.LightningModule):
         """Latents (B, 4, h, w) of the batch, its noise and its timesteps (B,), the last two on the CPU."""
         at = self.places(len(batch))
         seed, index = self.hparams.seed, self.micro_step
-        timesteps = draw_timesteps(seed, index, at, len(self.model.alphas_cumprod))
+        timesteps = draw_timesteps(seed, index, at, len(self.model.alphas_cumprod),
+                                   self.hparams.get("min_timestep", 0))
         self.last_inputs = {"batch": batch, "timesteps": timesteps, "step": self.global_step, "batch_idx": batch_idx}
         latents = self.encode(batch)
         noise = draw_noise(seed, index, at, latents.shape[1:])

@@ -45,6 +45,8 @@ class AnyText2Training(DiffusionTraining):
         cond_stage_trainable: train the CLIP text encoder.
         train_all: train everything but the auto-encoder and the recognisers (a model from scratch).
         prediction_type: what the network predicts; by default what the model's configuration says.
+        min_timestep: the smallest timestep to train at; 0 trains at all, as upstream. A high one asks only for what
+            is decided in noise: layout, brightness, colours.
         gradient_checkpointing: recompute activations in the backward pass: less memory, more time.
         compile: torch.compile the UNet and WriteNet.
         val_timesteps: timesteps at which validation is measured, each with fixed noise.
@@ -60,7 +62,7 @@ class AnyText2Training(DiffusionTraining):
                  sd_locked: bool = True, unlock_qkv: bool = False, style_ocr_trainable: bool = True,
                  cond_stage_trainable: bool = False, train_all: bool = False,
                  prediction_type: Literal["epsilon", "sample", "v_prediction"] | None = None,
-                 gradient_checkpointing: bool = False, compile: bool = False,
+                 min_timestep: int = 0, gradient_checkpointing: bool = False, compile: bool = False,
                  val_timesteps: list[int] = [100, 300, 500, 700, 900],  # noqa: B006
                  seed: int = 0):
         super().__init__()
@@ -68,6 +70,9 @@ class AnyText2Training(DiffusionTraining):
         self.alpha = LossWeightSchedule(loss_alpha, loss_start, loss_ramp)
         self.beta = LossWeightSchedule(loss_beta, loss_start, loss_ramp)
         self.model = load_model(model)
+        if not 0 <= min_timestep < len(self.model.alphas_cumprod):
+            raise ValueError(f"min_timestep {min_timestep} is no timestep: the model has 0 to "
+                             f"{len(self.model.alphas_cumprod) - 1}")
         switches = ("sd_locked", "unlock_qkv", "style_ocr_trainable", "cond_stage_trainable", "train_all")
         self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
         if gradient_checkpointing:

@@ -240,3 +240,11 @@ def test_missing_model_and_unwritable_folder(tmp_path, capsys):
         assert fit(["--config", "tiny.yaml", "--runs", str(tmp_path / "file")]) == 2
     assert "cannot be written: Not a directory" in capsys.readouterr().err
     assert issubclass(CheckpointError, RuntimeError)
+
+
+def test_training_at_high_noise_only(model, tmp_path):
+    module = AnyText2Training(model, min_timestep=950)
+    trainer(tmp_path).fit(module, data())
+    assert module.last_inputs["timesteps"].min() >= 950
+    with pytest.raises(ValueError, match="min_timestep 1000 is no timestep"):
+        AnyText2Training(model, min_timestep=1000)

@@ -40,6 +40,8 @@ def test_draws_have_the_right_distribution():
     noise, times = draw_noise(0, 0, range(64), (4, 8, 8)), draw_timesteps(0, 0, range(2000))
     assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
     assert 0 <= times.min() < 10 and 990 < times.max() <= 999 and abs(times.float().mean() - 499.5) < 25
+    late = draw_timesteps(0, 0, range(2000), first=900)
+    assert late.min() == 900 and late.max() == 999 and abs(late.float().mean() - 949.5) < 3
 
 
 def test_seeding_a_step_repeats_dropout():

@@ -108,6 +108,7 @@ def readers_of(profile, watched: bool):
 
 def trial_run(profile, trial: Trial, seed: int, ladder: list[dict], device: str) -> dict[str, Any]:
     """One run: weight, time, scores of held-out words, the probes' last values, and pictures of the first seed."""
+    profile = replace(profile, steps=profile.steps * trial.longer)
     module, alpha = module_of(profile, trial, seed, ladder, device)
     probes, seconds = train(profile, module, seed, device)
     model, reading = module.to(device).model, readers_of(profile, trial.watched)

@@ -25,6 +25,7 @@ class Trial:
         region: weight of the diffusion loss inside the text; 1 is the plain loss.
         diffusion: False leaves only the reading losses (OCR and CTC).
         watched: read by a third judge as well, and pictures are kept.
+        longer: how many times the profile's steps.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Trial:
     region: float = 1.0
     diffusion: bool = True
     watched: bool = False
+    longer: int = 1
 
 
 TRIALS = (
@@ -46,6 +48,7 @@ TRIALS = (
     Trial("region_5", "region weight 5", region=5.0),
     Trial("region_20", "region weight 20", region=20.0),
     Trial("reader_only", "reading losses alone", "abar", diffusion=False, watched=True),
+    Trial("reader_long", "the same, 8 times as long", "abar", diffusion=False, watched=True, longer=8),
 )
 
 

@@ -136,6 +136,7 @@ class Course:
         if not problems and self.request.in_place:
             costs = provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
             provenance.write_cost_line(notebook, costs)
+            notebook.metadata["anytext"]["source_hash"] = provenance.source_hash(notebook)  # one line more
         books.write_atomically(task.output, books.as_text(notebook))
         if not problems and self.request.in_place:
             books.write_atomically(book.path, books.as_text(notebook))

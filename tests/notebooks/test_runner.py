@@ -178,6 +178,7 @@ def test_in_place_publishes_only_what_ran_as_it_should(course):
         "01_good.ipynb", "02_bad.ipynb", "baselines", "profiles.yaml",
     ]
     hashed = provenance.source_hash(published)
+    assert published.metadata["anytext"]["source_hash"] == hashed
     assert course.run(in_place=True, notebooks=["01"], parameters={"n": 4}) == 0
     again = books.read(good)
     assert provenance.source_hash(again) == hashed, "neither the cost nor injected parameters change the sources"

@@ -2,13 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
+import torch
 
 from anytext_lib.data import data_folder
 from anytext_lib.data.scene_words import split_of, words_of
+from anytext_lib.generation import sample_images
 from anytext_lib.models import AnyText2Model, freezing, read_config
-from anytext_lib.training.score import score
+from anytext_lib.training.score import held_out, score
+from anytext_lib.training.text_path import WINDOW
 
 FOLDER = data_folder() / "mini"
 NAMES = ["early", "before", "after"]
@@ -28,8 +32,10 @@ def test_size(models):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_checkpoint_is_of_the_configuration(models, name):
-    assert {key: models[name].config[key] for key in ("unet", "vae", "writenet", "text_encoder")} == {
-        key: read_config("mini")[key] for key in ("unet", "vae", "writenet", "text_encoder")}
+    expected = {key: read_config("mini")[key] for key in ("unet", "vae", "writenet", "text_encoder")}
+    if name == "after":
+        expected["text_encoder"] = {**expected["text_encoder"], "max_position_embeddings": WINDOW}
+    assert {key: models[name].config[key] for key in expected} == expected
     assert all(bool(p.isfinite().all()) for p in models[name].parameters())
 
 
@@ -42,6 +48,19 @@ def test_it_writes_words_that_it_has_never_seen(models):
     assert all(split_of(word) == "test" for word in words_of("test"))
     before, after = (score(models[name], scenes=12)["ppocrv4"]["ned"] for name in ("before", "after"))
     assert after > before + 0.2 and after > 0.7
+
+
+def test_it_follows_the_brightness_that_is_asked_for(models):
+    batch = next(held_out(4, batch_size=4))
+    place = batch.glyphs.expand(-1, 3, -1, -1) > 0
+
+    def letters(name, grey):
+        """Mean grey value, in [-1, 1], where the letters are told to be, against the rest of the picture."""
+        images = sample_images(models[name], replace(batch, colors=torch.full((4, 3), float(grey))), 5, 1.0, 0)
+        return float(images[place].mean() - images[~place].mean())
+
+    assert letters("after", 20) < -0.1 and letters("after", 235) > 0.1
+    assert letters("before", 235) == pytest.approx(letters("before", 20), abs=1e-3)
 
 
 def test_the_card_tells_what_was_measured():

@@ -48,7 +48,7 @@ TRIALS = (
     Trial("region_5", "region weight 5", region=5.0),
     Trial("region_20", "region weight 20", region=20.0),
     Trial("reader_only", "reading losses alone", "abar", diffusion=False, watched=True),
-    Trial("reader_long", "the same, 8 times as long", "abar", diffusion=False, watched=True, longer=8),
+    Trial("reader_long", "reading losses alone, 8x", "abar", diffusion=False, watched=True, longer=8),
 )
 
 

@@ -138,12 +138,14 @@ def show_images(
     columns: int = 4,
     width: float = 8.5,
     suptitle: str | None = None,
+    max_kib: int = 120,
     **imshow: Any,
 ) -> None:
     """Display images in a grid of at most `columns` columns, `width` inches wide.
 
     An image is uint8 (H,W,3), a float tensor (3,H,W) in [-1,1], or one channel (H,W) or (1,H,W) of any range, for
-    which `imshow` may give cmap, vmin, vmax. A tensor (B,C,H,W) is a sequence of images. `alt` as in `show`.
+    which `imshow` may give cmap, vmin, vmax. A tensor (B,C,H,W) is a sequence of images. `alt` and `max_kib` as in
+    `show`.
     """
     import matplotlib.pyplot as plt
 
@@ -164,7 +166,7 @@ def show_images(
         ax.imshow(array, **({"cmap": "gray"} | imshow if array.ndim == 2 else {}))
         ax.set_title(titles[index] if titles is not None else "")
     fig.suptitle(suptitle)
-    show(fig, alt)
+    show(fig, alt, max_kib)
 
 
 def as_picture(image: Any) -> np.ndarray:

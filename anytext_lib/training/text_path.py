@@ -1,6 +1,6 @@
 """A fresh start for what a model is told in words and colours.
 
-    python -m anytext_lib.training.text_path runs/mini_pretrain/model runs/mini_told
+    python -m anytext_lib.training.text_path runs/mini_pretrain/model runs/mini_told_start
 
 A model that is trained from scratch may learn to ignore its captions: the ``*`` is one of 77 tokens that attention
 averages, and a colour enters as LayerNorm(W rgb + b) with rgb in 0..255, where a usual W leaves b no say, so that dark

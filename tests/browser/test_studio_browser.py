@@ -108,18 +108,32 @@ def page(lab):
         browser.close()
 
 
-def draw(page, start, end) -> None:
-    """Drag the mouse between two points of the picture."""
-    canvas = page.locator(".jp-OutputArea canvas").last
+def settled_box(page) -> dict[str, float]:
+    """Where the canvas is, once it stands still: a page that has just been built moves."""
+    canvas, last = page.locator(".jp-OutputArea canvas").last, None
     canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    zoom = box["width"] / 192
-    places = [(box["x"] + x * zoom, box["y"] + y * zoom) for x, y in (start, end)]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    page.mouse.move(*np.mean(places, axis=0), steps=4)
-    page.mouse.move(*places[1], steps=4)
-    page.mouse.up()
+    while (box := canvas.bounding_box()) != last or box is None:
+        last = box
+        page.wait_for_timeout(700)
+    return box
+
+
+def draw(page, start, end, label: str) -> None:
+    """Drag the mouse between two points of the picture until the box is there and its line can be typed."""
+    for _ in range(6):
+        box = settled_box(page)
+        zoom = box["width"] / 192
+        places = [(box["x"] + x * zoom, box["y"] + y * zoom) for x, y in (start, end)]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        page.mouse.move(*np.mean(places, axis=0), steps=4)
+        page.mouse.move(*places[1], steps=4)
+        page.mouse.up()
+        try:
+            return field(page, label).wait_for(timeout=PATIENCE / 6 * 1000)
+        except playwright.TimeoutError:  # the mouse was quicker than the page
+            continue
+    pytest.fail(f"no {label} after six boxes were drawn")
 
 
 def field(page, label: str):
@@ -135,8 +149,12 @@ def press(page, label: str) -> None:
 
 def results(page) -> list[tuple[str, np.ndarray]]:
     """Caption and pixels of the pictures that the application shows, once it is done."""
-    page.wait_for_function("() => [...document.querySelectorAll('.jp-OutputArea [role=status]')]"
-                           ".some(e => e.textContent.trim() === 'done')")
+    state = page.wait_for_function("""() => {
+        const found = role => [...document.querySelectorAll(`.jp-OutputArea [role=${role}]`)];
+        const texts = role => found(role).map(e => e.textContent.trim());
+        return texts("status").includes("done") ? "done" : texts("alert").find(text => text);
+    }""").json_value()
+    assert state == "done", f"the application says: {state}"
     images = page.locator('.jp-OutputArea img[alt^="seed "]')
     images.first.wait_for()
     found = []
@@ -161,8 +179,8 @@ def judged(picture: np.ndarray, boxes, words) -> tuple[float, list[str]]:
 
 
 def test_draw_two_boxes_type_and_generate(page):
-    for box in BOXES:
-        draw(page, *box)
+    for number, box in enumerate(BOXES, 1):
+        draw(page, *box, f"line {number}")
     for number, word in enumerate(WORDS, 1):
         line = field(page, f"line {number}")
         line.fill(word)
@@ -183,7 +201,7 @@ def test_edit_a_result_and_be_told_what_is_wrong(page):
     before = results(page)[0][1]
     press(page, "edit this")
     page.locator(".jp-OutputArea button", has_text=re.compile("^Edit$")).wait_for()
-    draw(page, *BOXES[1])
+    draw(page, *BOXES[1], "line 1")
     press(page, "Edit")
     page.locator(".jp-OutputArea [role=alert]", has_text="the text is blank").wait_for()
     line = field(page, "line 1")

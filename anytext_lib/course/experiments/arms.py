@@ -43,8 +43,7 @@ class Profile:
         seeds: paired repetitions. ``steps``, ``batch``: of fine-tuning. ``scenes``: to fine-tune on.
         words: held-out scenes that are written and read. ``probes``: scenes whose losses are followed.
         probe_times: timesteps of the probes. ``probe_every``: steps between them.
-        loss_alpha, loss_beta: weights of the arms with reading losses (alpha as in the recipe of the
-            shipped model, mini_ocr.yaml).
+        loss_alpha, loss_beta: weights of the arms with reading losses.
         learning_rate: peak of one cycle. ``calibration``: batches on which gradients are compared.
         sampling_steps, guidance: of DDIM. ``judges``: who reads; the training recogniser always does as well.
         starts: folders in data_samples/mini, by the name of the starting point.

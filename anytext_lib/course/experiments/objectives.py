@@ -52,7 +52,6 @@ class Sizes(Profile):
         timed: steps of each arm that are timed.
     """
 
-    seeds: int = 3
     starts: tuple[tuple[str, str], ...] = (("pre-trained", "before"),)
     words: int = 40
     probes: int = 8

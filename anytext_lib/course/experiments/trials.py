@@ -63,6 +63,7 @@ class BeyondSizes(Sizes):
         reward_rate: learning rate of the policy.
     """
 
+    seeds: int = 3
     steps: int = 20
     scenes: int = 160
     words: int = 32

@@ -1,5 +1,6 @@
 # The commands of the course. They work from any folder (make -C path/to/this/folder course), and offline once set up.
-# Variables: PYTHON (interpreter to build .venv with), PROFILE (quick, default or gpu), TORCH_INDEX_URL (see README).
+# Variables: PYTHON (interpreter to build .venv with), PROFILE (quick, default or gpu), TORCH_INDEX_URL (see README),
+# JOBS (notebooks, or tests, at a time; they share the cores).
 
 .DEFAULT_GOAL := help
 .PHONY: help setup course lab test lint bench doctor lock clean
@@ -7,6 +8,7 @@
 
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 PROFILE ?= quick
+JOBS ?= 2
 IN := .venv/bin/python -m
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -20,14 +22,14 @@ setup: ## make .venv and install the course into it (the commands below do this 
 	"$$starter" .ci/setup.py
 
 course: setup ## run every notebook (profile quick) and compare its numbers with the recorded ones
-	@.venv/bin/anytext course run --profile $(PROFILE) --check
+	@.venv/bin/anytext course run --profile $(PROFILE) --jobs $(JOBS) --check
 
 lab: setup ## open the course in JupyterLab
 	@$(IN) jupyterlab --ServerApp.root_dir="$(CURDIR)" $(AS_ROOT) $(LAB_ARGS) notebooks/00_start_here.ipynb
 
 test: setup ## lint, then run every test, the notebooks included
 	@$(IN) ruff check --quiet .
-	@$(IN) pytest $(PYTEST_ARGS)
+	@$(IN) pytest --numprocesses=$(JOBS) --dist=worksteal $(PYTEST_ARGS)
 
 lint: setup ## check the style of the code and the notebooks
 	@$(IN) ruff check .

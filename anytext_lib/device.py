@@ -12,6 +12,11 @@ VARIABLE = "ANYTEXT_DEVICE"
 """Environment variable that overrides the automatic choice."""
 
 
+def cpu_count() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def pick_device(name: str | None = None) -> torch.device:
     """The device to compute on: `name`, else the variable ANYTEXT_DEVICE, else "cuda" if there is one, else "cpu".
 

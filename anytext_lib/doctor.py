@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import platform
 import shutil
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anytext_lib import __version__
+from anytext_lib.device import cpu_count
 
 PACKAGES = (
     "torch", "numpy", "diffusers", "onnx", "onnxruntime", "rapidocr-onnxruntime", "rapidocr", "opencv-python",
@@ -92,8 +92,7 @@ def memory_and_disk() -> Iterator[Finding]:
         free, total = memory.available / 2**30, memory.total / 2**30
         tight = f"close other programs; the notebooks want about {MIN_MEMORY_GIB:.0f} GiB"
         yield Finding("memory", f"{free:.1f} of {total:.1f} GiB free", tight if free < MIN_MEMORY_GIB else None)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("CPU cores", str(cores))
+    yield Finding("CPU cores", str(cpu_count()))
     free = shutil.disk_usage(Path(__file__).parent).free / 2**30
     yield Finding("disk", f"{free:.1f} GiB free", "make room on this disk" if free < MIN_DISK_GIB else None)
 

@@ -5,7 +5,11 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+from anytext_lib.course.process import threads_for
+
 os.environ.setdefault("MPLBACKEND", "agg")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # tests that run side by side share the cores; torch reads this once
+    os.environ["OMP_NUM_THREADS"] = threads_for(int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
 
 # No deadline, because a shared machine is slow at times. The default profile draws the same examples at every run;
 # HYPOTHESIS_PROFILE=thorough looks for new ones.

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from anytext_lib.course.explore import FRONT_END_VARIABLES
-from anytext_lib.course.provenance import cpu_count
 from anytext_lib.device import VARIABLE as DEVICE_VARIABLE
+from anytext_lib.device import cpu_count
 
 POLL_SECONDS = 0.05
 

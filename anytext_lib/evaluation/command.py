@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+
+from anytext_lib.device import cpu_count
 
 ABOUT = """How good generated pictures are: can their text be read (ocr), do they look real (fid), do they show what
 the caption says (clip), how far are they from the originals (lpips)."""
@@ -56,7 +57,7 @@ def ocr(options: Namespace) -> str:
     result = evaluate_ocr(
         options.annotations, options.images, options.output, options.recogniser, options.protocol or PROTOCOLS,
         options.crop, options.per_item, options.max_lines, options.skip_missing, _given(options), options.batch,
-        options.threads or _cores(), options.worst, options.restart)
+        options.threads or cpu_count(), options.worst, options.restart)
     told = [text_table(result["protocols"]), "", *_remarks(result)]
     skipped = sum(len(reasons) for reasons in result["lines"]["skipped"].values())
     if skipped:
@@ -196,10 +197,6 @@ def _remarks(result: dict) -> list[str]:
     names = ", ".join(result["unknown"])
     return [f"not known: {names}. Numbers without them cannot be compared: say "
             + " ".join(f"--{name}" for name in result["unknown"])]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 COMMANDS = {"ocr": ocr, "fid": fid, "clip": clip, "lpips": lpips}

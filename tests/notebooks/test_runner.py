@@ -13,6 +13,7 @@ import yaml
 
 from anytext_lib.course import books, provenance
 from anytext_lib.course.paths import CourseError
+from anytext_lib.device import cpu_count
 
 RECORDS = "record('value', n * scale)"
 
@@ -156,7 +157,7 @@ def test_two_jobs_run_side_by_side_and_share_the_cores(course, monkeypatch):
         course.add(f"0{me}_pair", meet, "import os\nrecord('threads', int(os.environ['OMP_NUM_THREADS']))",
                    parameters=f"me = {me}  # this\nother = {other}  # that")
     assert course.run(jobs=2) == 0, course.said
-    expected = max(1, provenance.cpu_count() // 2)
+    expected = max(1, cpu_count() // 2)
     for name in ("01_pair", "02_pair"):
         assert course.output(name).metadata["anytext"]["threads"] == expected
         assert f"threads = {expected}" in books.as_text(course.output(name))

@@ -63,7 +63,8 @@ class Plan:
 
     def provenance(self) -> dict[str, Any]:
         """What tables of this experiment say about their origin."""
-        from anytext_lib.course.provenance import cpu_count, machine, versions
+        from anytext_lib.course.provenance import machine, versions
+        from anytext_lib.device import cpu_count
 
         return {"experiment": self.experiment, "profile": self.name, "sizes": asdict(self.profile),
                 "machine": machine(self.device, cpu_count()), "versions": versions()}
@@ -93,7 +94,7 @@ def _work(plan: Plan, function, *arguments) -> str:
     """In a worker: use a fair share of the cores, run, store."""
     import torch
 
-    from anytext_lib.course.provenance import cpu_count
+    from anytext_lib.device import cpu_count
 
     torch.set_num_threads(max(1, cpu_count() // plan.jobs))
     result, summary = function(plan, *arguments)

@@ -101,6 +101,22 @@ def test_watching_the_terms_changes_nothing(model, start, tmp_path):
     assert all(torch.equal(off.gradients[0][name], value) for name, value in watched.gradients[0].items())
 
 
+def test_compile_reaches_both_networks_and_changes_no_name(model, start, tmp_path, monkeypatch):
+    import copy
+
+    plain = run(copy.deepcopy(start), tmp_path, max_steps=1)[1]
+    ran = []
+
+    def compiled(function):
+        return lambda *values, **options: ran.append(function.__self__) or function(*values, **options)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    module, recorder = run(model, tmp_path, module_options={"compile": True}, max_steps=1)
+    assert {id(network) for network in ran} == {id(module.model.unet), id(module.model.writenet)}
+    assert module.model.state_dict().keys() == start.state_dict().keys()
+    assert recorder.rows[0]["t/loss"] == pytest.approx(plain.rows[0]["t/loss"])
+
+
 def test_region_weight_counts_the_text_more(model, tmp_path):
     row = run(model, tmp_path, module_options={"region_weight": 5.0}, max_steps=1)[1].rows[0]
     assert row["t/loss"] == pytest.approx(row["t/region"]) and row["t/sim"] < row["t/region"] < 5 * row["t/sim"]

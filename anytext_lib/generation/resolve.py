@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,8 +138,9 @@ def _text_problem(line: Line, who: str) -> str | None:
     if not line.text.strip():
         return f"{who}: the text is blank: give it at least one visible character, or leave the line out"
     if len(line.text) > MAX_CHARS:
+        lines = ", ".join(map(repr, textwrap.wrap(line.text, MAX_CHARS)))
         return (f"{who}: the text has {len(line.text)} characters, the model reads at most {MAX_CHARS}: split it into "
-                f"lines, for instance {line.text[:MAX_CHARS].strip()!r} and {line.text[MAX_CHARS:].strip()!r}")
+                f"lines, for instance {lines}")
     if any(ord(character) < 32 for character in line.text):
         return f"{who}: the text has a line break or another control character: make it two lines"
     if line.font is not None and line.style_image is not None:

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anytext_lib.data.lines import TextLines
+from anytext_lib.data.scene_dataset import SIZE
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training import storage
 from anytext_lib.training.arguments import expand, find_config
@@ -276,6 +278,12 @@ def test_bare_names_and_packaged_configurations():
 def test_unknown_configuration_lists_the_known_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match="no configuration none.yaml.*sd15.yaml"):
         find_config("none.yaml")
+
+
+@pytest.mark.parametrize("name", ["mini", "mini_pretrain", "mini_told", "mini_ocr", "udifftext_mini"])
+def test_recipes_of_the_mini_model_train_on_scenes_of_its_size(name):
+    options = yaml.safe_load(find_config(f"{name}.yaml").read_text(encoding="utf-8"))["data"]
+    assert options["train"] == "scenes" and tuple(options["image_size"]) == SIZE and options["max_lines"] == 1
 
 
 def test_chained_records_and_missing_data(tmp_path):

@@ -101,7 +101,7 @@ def validate(arguments: Sequence[str]) -> int:
 
 
 def _run(command: str, arguments: Sequence[str]) -> int:
-    _quiet()
+    quiet()
     try:
         sections = {name: option_names(cls, ("seed",)) for name, cls in SECTIONS.items()}
         AnyTextCLI(AnyText2Training, AnyTextData, save_config_callback=None, seed_everything_default=0,
@@ -118,7 +118,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Leave out what Lightning says about things that are so on purpose."""
     for message in ("Found .* module.s. in eval mode", ".*isinstance.treespec, LeafSpec",
                     ".*does not have many workers", "The number of training batches",

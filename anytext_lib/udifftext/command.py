@@ -62,7 +62,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
 def _run(command: str, arguments: Sequence[str]) -> None:
     from anytext_lib.training.arguments import expand, option_names
     from anytext_lib.training.callbacks import ImageLogger, TextJudge
-    from anytext_lib.training.cli import SECTIONS, AnyTextCLI
+    from anytext_lib.training.cli import SECTIONS, AnyTextCLI, quiet
     from anytext_lib.training.datamodule import AnyTextData
     from anytext_lib.udifftext.training import UDiffTextTraining
     from anytext_lib.udifftext.word_judge import WordJudge
@@ -78,6 +78,7 @@ def _run(command: str, arguments: Sequence[str]) -> None:
             others = [part for part in super()._callbacks(config) if not isinstance(part, (ImageLogger, TextJudge))]
             return [config.words, *others]
 
+    quiet()
     sections = {name: cls for name, cls in SECTIONS.items() if name not in ("images", "judge")}
     sections |= {"model": UDiffTextTraining, "words": WordJudge}
     names = {name: option_names(cls, ("seed",)) for name, cls in sections.items()}

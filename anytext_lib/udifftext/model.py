@@ -18,6 +18,7 @@ from torch import nn
 
 from anytext_lib.data.atomic import atomic_path
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.data.folder import find_sample
 from anytext_lib.models.schedule import scaled_linear_abar
 from anytext_lib.models.storage import StorageError, load_part
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
@@ -186,8 +187,9 @@ class UDiffTextModel(nn.Module):
         """
         if isinstance(source, cls):
             return source
-        if Path(source).is_dir():
-            return cls.from_pretrained(source)
+        path = find_sample(source)
+        if path.is_dir():
+            return cls.from_pretrained(path)
         if source not in SIZES:
             raise FileNotFoundError(f"no model {source}: give a folder written by save_pretrained, or one of the "
                                     f"sizes {', '.join(SIZES)}")

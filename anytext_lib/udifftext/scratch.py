@@ -1,6 +1,6 @@
 """The start of a UDiffText model: an auto-encoder, a pre-trained label encoder, and a UNet with random weights.
 
-    python -m anytext_lib.udifftext.scratch OUTPUT --autoencoder runs/mini_start --label-encoder FILE
+    python -m anytext_lib.udifftext.scratch OUTPUT --autoencoder data_samples/mini/before --label-encoder FILE
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ import json
 import lightning.pytorch as pl
 import pytest
 import torch
+import yaml
 
 from anytext_lib import udifftext
 from anytext_lib.models.storage import StorageError
 from anytext_lib.training import AnyTextData
+from anytext_lib.training.arguments import find_config
 from anytext_lib.udifftext.command import main, names_udifftext, run
 from anytext_lib.udifftext.generation import Sampling, write_words
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
@@ -191,6 +193,12 @@ class TestCommand:
         rows = json.loads((folder / "images" / "step=0000001.json").read_text(encoding="utf-8"))
         assert len(rows) == 2 and set(rows[0]) == {"wanted", "written", "written_refined"}
         assert (folder / "images" / "step=0000001.png").stat().st_size > 1000
+
+    def test_it_starts_from_the_shipped_model_in_any_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        start = yaml.safe_load(find_config("udifftext_mini.yaml").read_text(encoding="utf-8"))["model"]["model"]
+        trained = UDiffTextTraining(start).trained
+        assert trained and all(".attn2." in name for pairs in trained.values() for name, _ in pairs)
 
     def test_which_configuration_is_meant(self):
         assert names_udifftext(["--config", "udifftext_mini.yaml"]) and names_udifftext(["--config=udifftext_mini"])

@@ -16,6 +16,7 @@ from anytext_lib.course import books
 
 FAILED_CELL = 3
 SCHEME = "atomic://"
+STARTS, NOT_STARTED = 3, "Kernel died before replying"  # attempts to start a kernel; jupyter_client's words
 
 
 def main(job_path: str) -> int:
@@ -38,22 +39,27 @@ def execute(job: dict) -> int:
     from papermill.exceptions import PapermillExecutionError
 
     _register_writer()
-    notebook = books.without_injected(books.read(Path(job["source"])))
-    for cell in books.code_cells(notebook):
-        cell.outputs, cell.execution_count = [], None
-    try:
-        papermill.execute_notebook(
-            notebook,
-            SCHEME + job["output"].replace("{", "{{").replace("}", "}}"),
-            parameters=job["parameters"],
-            kernel_name="python3",
-            kernel_manager_class=_this_interpreter(),
-            progress_bar=False,
-            cwd=job["folder"],
-            start_timeout=120,
-        )
-    except PapermillExecutionError:
-        return FAILED_CELL
+    for start in range(1, STARTS + 1):
+        notebook = books.without_injected(books.read(Path(job["source"])))
+        for cell in books.code_cells(notebook):
+            cell.outputs, cell.execution_count = [], None
+        try:
+            papermill.execute_notebook(
+                notebook,
+                SCHEME + job["output"].replace("{", "{{").replace("}", "}}"),
+                parameters=job["parameters"],
+                kernel_name="python3",
+                kernel_manager_class=_this_interpreter(),
+                progress_bar=False,
+                cwd=job["folder"],
+                start_timeout=120,
+            )
+            break
+        except PapermillExecutionError:
+            return FAILED_CELL
+        except RuntimeError as error:  # no cell has run: two kernels that start at once can be given the same port
+            if NOT_STARTED not in str(error) or start == STARTS:
+                raise
     return 0
 
 

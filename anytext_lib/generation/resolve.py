@@ -138,7 +138,7 @@ def _text_problem(line: Line, who: str) -> str | None:
     if not line.text.strip():
         return f"{who}: the text is blank: give it at least one visible character, or leave the line out"
     if len(line.text) > MAX_CHARS:
-        lines = ", ".join(map(repr, textwrap.wrap(line.text, MAX_CHARS)))
+        lines = " and ".join(map(repr, textwrap.wrap(line.text, MAX_CHARS)))
         return (f"{who}: the text has {len(line.text)} characters, the model reads at most {MAX_CHARS}: split it into "
                 f"lines, for instance {lines}")
     if any(ord(character) < 32 for character in line.text):

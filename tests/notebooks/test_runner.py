@@ -239,3 +239,19 @@ def test_exit_status_of_the_command(course):
     assert unknown.returncode == 2
     assert "anytext: 01_mute has no parameter 'speed'. It has: n, scale." in unknown.stderr
     assert "Traceback" not in unknown.stderr
+
+
+@pytest.mark.parametrize("failures, status", [(1, 0), (3, 1)])
+def test_a_kernel_that_does_not_start_is_started_again(course, monkeypatch, failures, status):
+    """A module in front of ipykernel's launcher dies as often as it is told."""
+    folder = course.folder.parent
+    (folder / "ipykernel_launcher.py").write_text(
+        f"import pathlib, runpy, sys\nseen = pathlib.Path({str(folder)!r}) / 'starts'\n"
+        "count = len(seen.read_text()) + 1 if seen.exists() else 1\nseen.write_text('x' * count)\n"
+        f"sys.path.remove({str(folder)!r})\n"
+        f"sys.exit(1) if count <= {failures} else runpy.run_module('ipykernel_launcher', run_name='__main__')\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    course.add("01_start", "record('a', 1)")
+    assert course.run() == status, course.said
+    assert (folder / "starts").read_text() == "x" * min(failures + 1, 3)
+    assert status == 0 or "Kernel died before replying" in course.said

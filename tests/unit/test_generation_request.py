@@ -99,7 +99,7 @@ def test_regions_that_touch_do_not_overlap():
 @pytest.mark.parametrize("lines, more, pattern", [
     ([Line("Tea"), Line("  ")], {}, r"line 2 \('  '\): the text is blank.*leave the line out"),
     ([Line("a" * 21)], {}, r"line 1 .*21 characters.*at most 20.*split it"),
-    ([Line("Hello world and everybody")], {}, r"25 characters.*'Hello world and', 'everybody'"),
+    ([Line("Hello world and everybody")], {}, r"25 characters.*'Hello world and' and 'everybody'"),
     ([Line("a\nb")], {}, r"line 1 .*line break.*two lines"),
     ([Line("Tea"), Line("\u0e01")], {}, r"line 2 .*U\+0E01.*Choose another font"),
     ([Line("\u56fd\u5bb6", font="OpenSans")], {}, r"line 1 .*the font OpenSans has no glyph for '\u56fd\u5bb6'"),

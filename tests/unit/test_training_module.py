@@ -1,4 +1,5 @@
 """The training step on the real classes, at the size for tests."""
+import copy
 import json
 import math
 import warnings
@@ -34,8 +35,6 @@ def start():
 
 @pytest.fixture
 def model(start):
-    import copy
-
     return copy.deepcopy(start)
 
 
@@ -93,8 +92,6 @@ def test_options_reach_the_objective(model, tmp_path):
 
 
 def test_watching_the_terms_changes_nothing(model, start, tmp_path):
-    import copy
-
     off = run(copy.deepcopy(start), tmp_path, max_steps=1)[1]
     watched = run(model, tmp_path, module_options={"monitor_every": 1}, max_steps=1)[1]
     assert watched.rows[0]["t/ocr_raw"] > 0 and watched.rows[0]["t/ctc_raw"] > 0 and watched.rows[0]["t/ocr"] == 0
@@ -102,8 +99,6 @@ def test_watching_the_terms_changes_nothing(model, start, tmp_path):
 
 
 def test_compile_reaches_both_networks_and_changes_no_name(model, start, tmp_path, monkeypatch):
-    import copy
-
     plain = run(copy.deepcopy(start), tmp_path, max_steps=1)[1]
     ran = []
 
@@ -123,8 +118,6 @@ def test_region_weight_counts_the_text_more(model, tmp_path):
 
 
 def test_true_features_are_kept_between_epochs(start, tmp_path):
-    import copy
-
     def losses(cache):
         module, recorder = run(copy.deepcopy(start), tmp_path, module_options={
             "loss_alpha": 0.1, "reference_cache": cache}, data_options={"position_jitter": False, "percent": 0.05},
@@ -137,8 +130,6 @@ def test_true_features_are_kept_between_epochs(start, tmp_path):
 
 
 def test_latents_and_glyph_features_are_kept_between_epochs(start, tmp_path):
-    import copy
-
     def losses(cache):
         module, recorder = run(copy.deepcopy(start), tmp_path, module_options={"encoder_cache": cache},
                                data_options={"percent": 0.05}, max_steps=2)
@@ -164,8 +155,6 @@ def test_validation_is_the_same_at_every_time(model, tmp_path):
 
 
 def test_checkpointing_and_half_precision(start, tmp_path):
-    import copy
-
     def first(**options):
         return run(copy.deepcopy(start), tmp_path, data_options={"max_lines": 1}, max_steps=1, **options)[1]
 

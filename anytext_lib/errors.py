@@ -1,0 +1,14 @@
+"""The one base class of the library's own errors: what a command reports in one line, without a traceback."""
+
+from __future__ import annotations
+
+
+class AnyTextError(Exception):
+    """Something that was given cannot be used; the message says what is wrong, where, and what to do about it.
+
+    Errors of the library derive from it, and from the built-in class that fits (``ValueError``, ``OSError``,
+    ``RuntimeError``), so that both can be caught. The command `anytext` prints the message and exits with
+    ``exit_status``; it catches nothing broader, so a mistake in the code keeps its traceback.
+    """
+
+    exit_status = 2

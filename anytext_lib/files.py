@@ -76,6 +76,25 @@ def explained_output(target: str | os.PathLike, option: str = "another output fo
         raise OutputError(error.errno, told) from error
 
 
+def require_writable(folder: str | os.PathLike, option: str = "another output folder") -> None:
+    """Make ``folder`` if it is missing, and see that files can be written there: before the work, not after it.
+
+    Raises:
+        OutputError: they cannot; the message says why and what to do.
+    """
+    import tempfile
+
+    try:
+        with explained_output(folder, option):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0" * 4096)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, f"{folder} cannot be written ({error.strerror}): choose {option}") from error
+
+
 def _explanation(error: OSError, target: Path, option: str) -> str | None:
     place = error.filename if isinstance(error.filename, str) else str(target)
     if error.errno in FULL:

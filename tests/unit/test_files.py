@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from anytext_lib.errors import AnyTextError
-from anytext_lib.files import LOCK, FolderBusyError, OutputError, explained_output, folder_lock
+from anytext_lib.files import LOCK, FolderBusyError, OutputError, explained_output, folder_lock, require_writable
 
 HOLDER = """
 import sys, time
@@ -78,3 +78,13 @@ def test_a_file_where_the_folder_should_be(tmp_path):
     with pytest.raises(OutputError, match="out is in the way"), folder_lock(tmp_path / "out"):
         pass
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_folder_is_tried_before_the_work(tmp_path):
+    require_writable(tmp_path / "a" / "b")
+    assert not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="in the way.*choose another --out"):
+        require_writable(tmp_path / "file" / "b", "another --out")
+    with pytest.raises(OutputError, match="must not be written|cannot be written"):
+        require_writable("/proc/no_such_folder")

@@ -9,6 +9,7 @@ from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 
+from anytext_lib.errors import AnyTextError
 from anytext_lib.models.attnx import unet_arguments
 
 FORMAT = "anytext_lib.AnyText2Model"
@@ -18,7 +19,7 @@ SHARED = ("in_channels", "block_out_channels", "down_block_types", "layers_per_b
 """What WriteNet takes from the UNet's section."""
 
 
-class ModelConfigError(ValueError):
+class ModelConfigError(AnyTextError, ValueError):
     """A model's configuration is missing or wrong; the message says where and what to do."""
 
 

@@ -14,8 +14,9 @@ from anytext_lib.randomness import draw_noise
 from anytext_lib.training.assembly import load_model
 from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.training.diffusion_training import DiffusionTraining
-from anytext_lib.training.schedules import LossWeightSchedule
+from anytext_lib.training.schedules import LossWeightSchedule, require_rate, require_timesteps
 from anytext_lib.training.step_loss import NoisyStep, build_step_loss
+from anytext_lib.training.storage import require_same_model
 
 
 class AnyText2Training(DiffusionTraining):
@@ -69,10 +70,9 @@ class AnyText2Training(DiffusionTraining):
         self.save_hyperparameters(ignore=["model"] if isinstance(model, torch.nn.Module) else [])
         self.alpha = LossWeightSchedule(loss_alpha, loss_start, loss_ramp)
         self.beta = LossWeightSchedule(loss_beta, loss_start, loss_ramp)
+        require_rate(learning_rate, warmup_steps)
         self.model = load_model(model)
-        if not 0 <= min_timestep < len(self.model.alphas_cumprod):
-            raise ValueError(f"min_timestep {min_timestep} is no timestep: the model has 0 to "
-                             f"{len(self.model.alphas_cumprod) - 1}")
+        require_timesteps(len(self.model.alphas_cumprod), min_timestep=[min_timestep], val_timesteps=val_timesteps)
         switches = ("sd_locked", "unlock_qkv", "style_ocr_trainable", "cond_stage_trainable", "train_all")
         self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
         if gradient_checkpointing:
@@ -80,6 +80,10 @@ class AnyText2Training(DiffusionTraining):
         self.prediction_type = prediction_type or self.model.prediction_type
         self.step_loss = None
         self.cache = TensorCache(encoder_cache) if encoder_cache > 0 else None
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Refuse the state of another model before torch lists every tensor."""
+        require_same_model(self, checkpoint, self.trainer.state.fn == "fit")
 
     def on_fit_start(self) -> None:
         self.prepare()

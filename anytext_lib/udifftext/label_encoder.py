@@ -21,12 +21,13 @@ import torch
 from torch import nn
 
 from anytext_lib.data.atomic import atomic_path
+from anytext_lib.errors import AnyTextError, MissingFileError
 from anytext_lib.udifftext.characters import PRINTABLE, Characters
 
 FORMAT = "anytext_lib.LabelEncoder"
 
 
-class LabelEncoderError(ValueError):
+class LabelEncoderError(AnyTextError, ValueError):
     """A label does not fit, or a file holds no label encoder."""
 
 
@@ -124,7 +125,7 @@ class LabelEncoder(nn.Module):
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
-            raise FileNotFoundError(f"no label encoder {path}: train one, see anytext_lib.udifftext.pretraining")
+            raise MissingFileError(f"no label encoder {path}: train one, see anytext_lib.udifftext.pretraining")
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}

@@ -181,7 +181,7 @@ def test_checkpoint_round_trip(tmp_path):
 
 def test_checkpoints_hold_no_code(tmp_path):
     torch.save({"danger": os.system}, tmp_path / "step=1.ckpt")
-    with pytest.raises(storage.CheckpointError, match="more than tensors and plain values"):
+    with pytest.raises(storage.RunStateError, match="more than tensors and plain values"):
         storage.AtomicCheckpointIO().load_checkpoint(tmp_path / "step=1.ckpt")
 
 
@@ -193,7 +193,7 @@ def test_a_cut_off_checkpoint_is_named_and_never_the_last(tmp_path):
     (tmp_path / "step=12.ckpt").write_bytes(data[: len(data) // 2])
     (tmp_path / ".step=14.ckpt.999999999.partial").write_bytes(data)
     assert [path.name for path in storage.checkpoints_in(tmp_path)] == ["step=2.ckpt", "step=10.ckpt"]
-    with pytest.raises(storage.CheckpointError, match=r"step=12.ckpt cannot be read .* take an older one"):
+    with pytest.raises(storage.RunStateError, match=r"step=12.ckpt cannot be read .* take an older one"):
         io.load_checkpoint(tmp_path / "step=12.ckpt")
     assert [path.name for path in storage.remove_partial(tmp_path)] == [".step=14.ckpt.999999999.partial"]
 
@@ -209,14 +209,14 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path, monkeypatch, co
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(storage.os, "fsync", refuse)
-    with pytest.raises(storage.CheckpointError, match=message):
+    with pytest.raises(storage.RunStateError, match=message):
         io.save_checkpoint({"step": 2}, path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["step=1.ckpt"]
 
 
 def test_unwritable_run_folder(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(storage.CheckpointError, match="cannot be written: Not a directory. Choose a folder"):
+    with pytest.raises(storage.RunStateError, match="cannot be written: Not a directory. Choose a folder"):
         storage.require_writable(tmp_path / "file" / "run")
 
 

@@ -33,7 +33,10 @@ def convert_parser() -> ArgumentParser:
 
 def run_convert(options: Namespace) -> int:
     """Carry out `anytext convert`; returns the exit status."""
-    print(_carry_out(options))
+    from anytext_lib.files import explained_output
+
+    with explained_output(options.paths[-1] if options.paths else Path("."), "another target"):
+        print(_carry_out(options))
     return 0
 
 

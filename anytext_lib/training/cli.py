@@ -12,6 +12,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -114,6 +115,8 @@ class AnyTextCLI(LightningCLI):
             options["logger"] = TensorBoardLogger(self.run, name="", version="tensorboard") if kept else False
         if options.get("enable_progress_bar") is None:
             options["enable_progress_bar"] = sys.stdout.isatty()
+        if options["enable_progress_bar"] and not any(isinstance(c, ProgressBar) for c in options["callbacks"]):
+            options["callbacks"].append(parts.ProgressBar())
         if options.get("strategy") == "auto" and _several(options):
             options["strategy"] = "ddp_find_unused_parameters_true"  # a process without lines leaves parameters out
         return self.trainer_class(**{**options, "use_distributed_sampler": False, "enable_model_summary": False})
@@ -123,6 +126,18 @@ class AnyTextCLI(LightningCLI):
         begun = parts.RunRecord(self.folder, lambda: self._parser("fit").dump(self.config["fit"], skip_unset=False))
         return [*average, begun, parts.GradientNorms(), parts.Speed(), parts.DataReport(), config.images, config.judge,
                 config.progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(), config.export, config.checkpoint]
+
+    def before_validate(self) -> None:
+        """The table of figures is ours, see ``after_validate``."""
+        self.verbose, self.config_init["validate"]["verbose"] = self.config_init["validate"].verbose, False
+
+    def after_validate(self) -> None:
+        """Print the figures, and for those that were not computed why."""
+        if self.verbose and self.trainer.is_global_zero:
+            found = {key: f"{float(value):.6g}" for key, value in self.trainer.callback_metrics.items()}
+            found |= {key: f"not computed: {why}" for key, why in self.model.not_computed().items()}
+            width = max(map(len, found), default=0)
+            print("\n".join(f"{key:<{width}}  {found[key]}" for key in sorted(found)), flush=True)
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -165,6 +180,16 @@ def quiet() -> None:
                     "Total length of .* is zero", "LightningCLI's args parameter"):
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
+    for logger in map(logging.getLogger, ("lightning.pytorch", "lightning.fabric")):
+        logger.handlers = [ToStderr() if type(part) is logging.StreamHandler else part for part in logger.handlers]
+
+
+class ToStderr(logging.Handler):
+    """Messages to the standard error of the moment: while a progress bar is drawn, that is above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message."""
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 def _several(options: dict) -> bool:

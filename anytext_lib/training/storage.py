@@ -45,7 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
             size = partial.stat().st_size if partial.exists() else 0
             partial.unlink(missing_ok=True)
-            raise RunStateError(_write_message(path, error, size)) from error
+            raise RunStateError(write_message(path, error, size)) from error
 
     def load_checkpoint(self, path, map_location=None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint, never executing code from it.
@@ -123,10 +123,11 @@ def require_writable(folder: str | Path) -> None:
         probe_exists = folder.is_dir() and probe.exists()
         if probe_exists:
             probe.unlink(missing_ok=True)
-        raise RunStateError(_write_message(folder, error, 0)) from error
+        raise RunStateError(write_message(folder, error, 0)) from error
 
 
-def _write_message(path: Path, error: Exception, written: int) -> str:
+def write_message(path: Path, error: Exception, written: int) -> str:
+    """Why ``path`` could not be written, after ``written`` bytes, and what to do."""
     code = getattr(error, "errno", None)
     root = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path("."))
     free = shutil.disk_usage(root).free

@@ -130,12 +130,19 @@ class LabelEncoder(nn.Module):
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise LabelEncoderError(f"{path} is no safetensors file, or cut off: {error}") from error
         if about.get("format") != FORMAT:
             raise LabelEncoderError(f"{path} holds {about.get('format', 'something else')}, not {FORMAT}")
-        encoder = cls(LabelEncoderConfig(**json.loads(about["config"])))
-        encoder.load_state_dict(state)
+        bad = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+        if bad:
+            raise LabelEncoderError(f"{path} holds NaN or infinite values in {bad[0]}: its training had diverged")
+        try:
+            encoder = cls(LabelEncoderConfig(**json.loads(about["config"])))
+            encoder.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise LabelEncoderError(f"{path} does not fit its own configuration: {' '.join(str(error).split())}. Copy "
+                                    "it again") from error
         return encoder.freeze()
 
 

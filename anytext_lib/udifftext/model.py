@@ -20,6 +20,7 @@ from anytext_lib.data.atomic import atomic_path
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.data.folder import find_sample
 from anytext_lib.errors import MissingFileError, OptionError
+from anytext_lib.models.config import building
 from anytext_lib.models.schedule import scaled_linear_abar
 from anytext_lib.models.storage import StorageError, load_part
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
@@ -171,10 +172,14 @@ class UDiffTextModel(nn.Module):
         if not (root / CONFIG).is_file():
             raise StorageError(f"no UDiffText model in {root}: the file {CONFIG} is missing (not a folder of "
                                "save_pretrained, or saving was interrupted)")
-        config = json.loads((root / CONFIG).read_text(encoding="utf-8"))
-        if config.pop("format", None) != FORMAT:
+        try:
+            config = json.loads((root / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read {root / CONFIG}: {error}. Copy the folder again") from error
+        if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
             raise StorageError(f"{root / CONFIG} is not of a UDiffText model")
-        model = cls(config, LabelEncoder.load(root / LABELS))
+        with building(root / CONFIG):
+            model = cls(config, LabelEncoder.load(root / LABELS))
         for name in ("vae", "unet"):
             load_part(getattr(model, name), root / name / WEIGHTS)
         return model.eval()

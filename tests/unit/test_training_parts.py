@@ -173,10 +173,23 @@ def test_a_finished_epoch_starts_anew():
 
 def test_checkpoint_round_trip(tmp_path):
     io = storage.AtomicCheckpointIO()
-    io.save_checkpoint({"weights": torch.arange(3), "step": 4}, tmp_path / "new" / "step=4.ckpt")
+    state = {"state_dict": {"weight": torch.arange(3.0)}, "loops": {}, "optimizer_states": [], "step": 4}
+    io.save_checkpoint(state, tmp_path / "new" / "step=4.ckpt")
     found = io.load_checkpoint(tmp_path / "new" / "step=4.ckpt")
-    assert found["step"] == 4 and torch.equal(found["weights"], torch.arange(3))
+    assert found["step"] == 4 and torch.equal(found["state_dict"]["weight"], torch.arange(3.0))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["step=4.ckpt"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_checkpoint_that_diverged_or_is_no_state_is_refused(tmp_path, bad):
+    io, path = storage.AtomicCheckpointIO(), tmp_path / "step=4.ckpt"
+    io.save_checkpoint({"state_dict": {"net.weight": torch.tensor([1.0, bad])}, "loops": {}, "optimizer_states": []},
+                       path)
+    with pytest.raises(storage.RunStateError, match=r"step=4.ckpt holds NaN or infinite values in net.weight"):
+        io.load_checkpoint(path)
+    io.save_checkpoint({"net.weight": torch.ones(2)}, path)
+    with pytest.raises(storage.RunStateError, match="is no state of a training run.* give it as --model"):
+        io.load_checkpoint(path)
 
 
 def test_checkpoints_hold_no_code(tmp_path):

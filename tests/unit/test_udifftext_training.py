@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from anytext_lib import udifftext
+from anytext_lib.cli import main
 from anytext_lib.models.storage import StorageError
 from anytext_lib.training import AnyTextData
 from anytext_lib.training.arguments import find_config

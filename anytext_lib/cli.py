@@ -214,7 +214,7 @@ def library(name: str) -> Callable[[Namespace], int]:
 
 
 LIBRARY = {
-    "data": ("anytext_lib.data.command", "run_data", "check, convert and index annotated pictures, or pack them"),
+    "data": ("anytext_lib.data.command", "run_data", "check, convert and index annotated pictures"),
     "convert": ("anytext_lib.models.command", "run_convert", "upstream's checkpoints to this library's and back"),
     "generate": ("anytext_lib.generation.command", "run_generate", "new pictures with the words that you ask for"),
     "edit": ("anytext_lib.generation.command", "run_edit", "write words into a picture"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anytext_lib.data.atomic import atomic_path
+from anytext_lib.errors import AnyTextError
 
 DEFAULTS_FILE = "generation.json"
 SCHEDULERS = ("ddim", "dpmsolver++", "unipc")  # see ``schedulers.make_scheduler``
@@ -21,8 +22,12 @@ UPSTREAM_NEGATIVE = ("low-res, bad anatomy, extra digit, fewer digits, cropped, 
 """The negative caption of AnyText2's own application."""
 
 
-class RequestError(ValueError):
+class RequestError(AnyTextError, ValueError):
     """A picture was asked for that cannot be made; the message names the line and what to do."""
+
+
+class RequestWarning(UserWarning):
+    """A picture can be made, but perhaps not as it is meant; the commands show the message as one plain line."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+import torch
 import yaml
 
 from anytext_lib.course import books, provenance
@@ -27,6 +28,8 @@ def test_success_keeps_the_numbers_and_the_provenance(course):
     stamp = executed.metadata["anytext"]
     assert stamp["source_hash"] == provenance.source_hash(books.read(course.folder / "01_good.ipynb"))
     assert stamp["parameters"] == {"n": 2, "scale": 1.5} and stamp["profile"] == "default"
+    assert {"cpu", "threads", "instructions", "onednn_limit"} <= set(stamp)
+    assert stamp["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert stamp["device"] == "cpu" and stamp["seconds"] > 0 and stamp["peak_memory_mib"] > 20
     assert stamp["versions"]["numpy"] and stamp["python"].startswith("3.")
     assert str(course.folder.parent) not in books.as_text(executed)

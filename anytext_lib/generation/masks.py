@@ -80,7 +80,7 @@ def _pixels(source: Any, what: str) -> tuple[np.ndarray, bool]:
 
     lossy = False
     if isinstance(source, str | os.PathLike):
-        read_picture(source, what)  # tells whether it can be read
+        read_picture(source, what)  # tells whether it can be read, and is not too large
         with Image.open(Path(source)) as picture:
             lossy = picture.format in ("JPEG", "MPO", "WEBP")
             source = _array(picture)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.data.pictures import decode_picture
+from anytext_lib.data import pictures
 from anytext_lib.generation.request import RequestError
 
 
 def read_picture(source: Any, what: str) -> np.ndarray:
-    """(H, W, 3) uint8, RGB, of a file, a ``PIL.Image`` or an array (H, W) or (H, W, 3) uint8.
+    """(H, W, 3) uint8, RGB, upright, of a file, a ``PIL.Image`` or an array (H, W) or (H, W, 3) uint8; how files are
+    read, see ``anytext_lib.data.pictures``.
 
     Args:
         what: what the picture is for, for the message of an error.
@@ -22,13 +23,14 @@ def read_picture(source: Any, what: str) -> np.ndarray:
     Raises:
         RequestError: it cannot be read, or is no such array.
     """
-    if isinstance(source, str | os.PathLike):
-        picture, reason = decode_picture(Path(source))
-        if picture is None:
-            raise RequestError(f"{what}: cannot read {source}: {reason}. Give a PNG, JPEG or another picture file")
-        return picture
-    if hasattr(source, "convert"):  # PIL.Image
-        return np.array(source.convert("RGB"))
+    named = f" {source}" if isinstance(source, str | os.PathLike) else ""
+    try:
+        if named:
+            return pictures.read_picture(Path(source))
+        if hasattr(source, "convert"):  # PIL.Image
+            return np.array(pictures.upright_rgb(source))
+    except pictures.PictureError as error:
+        raise RequestError(f"{what}: cannot read{named}: {error}") from error
     array = np.asarray(source)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.ndim == 3 and array.shape[2] != 3 \
             or 0 in array.shape:

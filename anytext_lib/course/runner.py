@@ -19,7 +19,7 @@ from anytext_lib.course.baselines import Baselines, duplicates
 from anytext_lib.course.books import Book
 from anytext_lib.course.paths import CourseError, notebooks_folder
 from anytext_lib.course.profiles import Profile, load_profiles
-from anytext_lib.course.record import Record, records_of
+from anytext_lib.course.record import Record, fold, records_of
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -136,6 +136,7 @@ class Course:
         }
         provenance.stamp(notebook, profile=self.profile.name, parameters=self.parameters[book][1],
                          where=self.where, result=result)
+        fold(notebook)
         records = records_of(notebook)
         problems = self._problems(book, notebook, task, ending, records)
         if not problems and self.request.in_place:

@@ -53,8 +53,7 @@ def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
     commands = parser.add_subcommands(required=True)
     course = ArgumentParser(description="The notebooks of the course.", epilog=EPILOG)
     commands.add_subcommand("course", course, help="the notebooks: run, list, check, exercises, experiment")
-    commands.add_subcommand("doctor", ArgumentParser(description="What this machine has of what the course needs."),
-                            help="what is here and what is missing")
+    commands.add_subcommand("doctor", _doctor_parser(), help="what is here and what is missing")
     for name, about in TRAINING.items():
         commands.add_subcommand(name, ArgumentParser(description=f"See anytext {name} --help."), help=about)
     for name, (module, _, about) in LIBRARY.items():
@@ -204,7 +203,14 @@ def doctor(options: Namespace) -> int:
     """`anytext doctor`."""
     from anytext_lib.doctor import doctor
 
-    return doctor()
+    return doctor(as_json=options.json)
+
+
+def _doctor_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="What this machine has of what the course needs.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: ok, machine, findings (each with "
+                        "topic, ok, text, remedy); the exit status stays 0 if ok, else 1")
+    return parser
 
 
 def library(name: str) -> Callable[[Namespace], int]:

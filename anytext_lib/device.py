@@ -17,6 +17,18 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def instruction_set() -> dict[str, str | None]:
+    """What decides the last digits of a sum on this CPU: the kernels that PyTorch and oneDNN choose.
+
+    "instructions" is PyTorch's choice (DEFAULT, AVX2, AVX512, ...; ATEN_CPU_CAPABILITY lowers it) and "onednn_limit"
+    the limit set on oneDNN by ONEDNN_MAX_CPU_ISA (AVX2, SSE41, ...), None if there is none.
+    """
+    import torch
+
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    return {"instructions": torch.backends.cpu.get_cpu_capability(), "onednn_limit": limit or None}
+
+
 def pick_device(name: str | None = None) -> torch.device:
     """The device to compute on: `name`, else the variable ANYTEXT_DEVICE, else "cuda" if there is one, else "cpu".
 

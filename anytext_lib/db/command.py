@@ -40,10 +40,13 @@ def train(options: Namespace) -> int:
     """`train`."""
     from anytext_lib.db.detector import save_network
     from anytext_lib.db.training import train_detector
+    from anytext_lib.files import explained_output, require_writable
 
+    require_writable(options.output.absolute().parent, "another file for the weights")
     record = train_detector(options.steps, options.batch_size, options.side, options.learning_rate, options.preset,
                             options.seed, log=lambda text: print(text, flush=True))
-    save_network(record.network, options.output)
+    with explained_output(options.output, "another file for the weights"):
+        save_network(record.network, options.output)
     print(f"wrote {options.output}; {record.cpu_seconds:.0f} CPU seconds, {record.rendering_seconds:.0f} of them for "
           "the scenes")
     return 0

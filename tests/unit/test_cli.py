@@ -94,5 +94,5 @@ def test_interruption_has_its_own_status(monkeypatch, capsys):
 
 
 def test_doctor_gives_its_status(monkeypatch):
-    monkeypatch.setattr("anytext_lib.doctor.doctor", lambda: 1)
+    monkeypatch.setattr("anytext_lib.doctor.doctor", lambda as_json: 1)
     assert cli.main(["doctor"]) == 1

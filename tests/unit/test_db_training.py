@@ -128,3 +128,43 @@ def test_commands(tmp_path, capsys):
     assert capsys.readouterr().out.count(" mean IoU ") == 3
     assert run_db(db_parser().parse_args(["compare", str(tmp_path / "none.safetensors")])) == 2
     assert "none.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind, told", [
+    ("missing", "there is no file"), ("empty", "no safetensors file, or a damaged one"),
+    ("cut off", "no safetensors file, or a damaged one"), ("a folder", "no safetensors file, or a damaged one"),
+    ("foreign", "holds no small DB detector"), ("nan", "the tensor .* holds NaN"), ("other", "another version")])
+def test_broken_weights_given_to_the_command(tmp_path, capsys, kind, told):
+    import json
+    import re
+
+    from safetensors.torch import save_file
+
+    from anytext_lib.cli import main
+
+    path = tmp_path / "Gewichte für den Detektor.safetensors"
+    network = DBNet(**TINY)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    if kind == "nan":
+        next(iter(state.values())).view(-1)[0] = float("nan")
+    options = {"foreign": None, "other": {"dbnet": json.dumps({**TINY, "depth": 3})}}.get(
+        kind, {"dbnet": json.dumps(network.options)})
+    save_file(state, path, metadata=options)
+    content = path.read_bytes()
+    if kind in ("missing", "a folder"):
+        path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    if kind in ("empty", "cut off"):
+        path.write_bytes(content[:0 if kind == "empty" else len(content) // 2])
+    assert main(["db", "compare", str(path), "--scenes", "1", "--side", "64"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(told, said) and path.name in said and said.count("\n") == 1, said
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, capsys):
+    from anytext_lib.cli import main
+
+    (tmp_path / "file").write_text("mine")
+    assert main(["db", "train", str(tmp_path / "file" / "db.safetensors"), "--steps", "9999"]) == 2
+    assert "file is in the way" in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"

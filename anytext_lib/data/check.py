@@ -18,7 +18,6 @@ from anytext_lib.data.errors import DataNotFoundError, DataOptionError
 from anytext_lib.data.json_stream import AnyWordStream, TruncatedError, find_data_root
 from anytext_lib.data.names import clean_name, locate, require_inside
 from anytext_lib.data.pictures import PictureError, picture_size, read_picture
-from anytext_lib.data.texts import normal_text
 
 IMAGES = ("decode", "open", "none")
 MAX_LINES = 5  # of a sample; of more, a random five are drawn
@@ -197,7 +196,7 @@ class _Check:
         if "polygon" in fine:
             yield from ((kind, "polygon", what) for kind, what in polygon_faults(line["polygon"], size))
         if "text" in fine and valid:
-            faults = text_faults(normal_text(line["text"]), self.max_chars, self.fonts)
+            faults = text_faults(line["text"], self.max_chars, self.fonts)
             yield from ((kind, "text", what) for kind, what in faults)
 
 

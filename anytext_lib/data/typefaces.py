@@ -14,6 +14,7 @@ from anytext_lib.data.check_schema import languages
 from anytext_lib.data.chinese import CHINESE
 from anytext_lib.data.errors import DataOptionError
 from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError, fonts_for, load_fonts
+from anytext_lib.data.texts import normal_text
 
 
 class FontWarning(UserWarning):
@@ -91,7 +92,7 @@ def _warn_once(font: str, where: str, text: str) -> None:
 
 def choose_font(text: str, language: str, rng: np.random.Generator | None = None, preferred: str | None = None,
                 fonts: Mapping[str, Sequence[str]] | None = None) -> str:
-    """A font that can write the whole of ``text``.
+    """A font that can write the whole of ``text`` in its one form (``normal_text``).
 
     Args:
         language: as in AnyWord; 'Chinese_sim' and 'Chinese_tra' fall back on 'Chinese'.
@@ -105,6 +106,7 @@ def choose_font(text: str, language: str, rng: np.random.Generator | None = None
     Warns:
         FontWarning: ``preferred``, or every font of the language, lacks characters; of each at the first such text.
     """
+    text = normal_text(text)
     own = (fonts or {}).get(language) or (fonts or {}).get("Chinese" if language in CHINESE else language) or ()
     able = [font for font in own if set(text) <= characters_of(font)]
     if own and not able:

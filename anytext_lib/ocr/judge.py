@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from anytext_lib.errors import OptionError
 from anytext_lib.ocr.charset import Charset, Reading
 from anytext_lib.ocr.recogniser import check_crops
 from anytext_lib.ocr.weights import WeightsError, open_session, package_file
@@ -44,7 +45,7 @@ class Judge(ABC):
             WeightsError: this judge is not installed; the message says how to install it.
         """
         if name not in JUDGES:
-            raise ValueError(f"there is no judge {name!r}: choose one of {sorted(JUDGES)}")
+            raise OptionError(f"there is no judge {name!r}: choose one of {sorted(JUDGES)}")
         return JUDGES[name](**options)
 
     @staticmethod
@@ -138,7 +139,7 @@ class TesseractJudge(Judge):
         done = subprocess.run(command, input=page, capture_output=True, timeout=60,
                               env={**os.environ, "OMP_THREAD_LIMIT": "1"})
         if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed with status {done.returncode}: "
+            raise WeightsError(f"{' '.join(command)} failed with status {done.returncode}: "
                                f"{done.stderr.decode(errors='replace').strip()}")
         return _parse_tsv(done.stdout.decode("utf-8"))
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from anytext_lib.errors import AnyTextError
+
 PACKAGE = "rapidocr_onnxruntime"
 RECOGNIZER_FILE = "models/ch_PP-OCRv3_rec_infer.onnx"
 DETECTOR_FILE = "models/ch_PP-OCRv3_det_infer.onnx"
@@ -24,7 +26,7 @@ BATCH_NORM = ("scale", "shift", "mean", "variance")  # order of a BatchNormaliza
 Layer = dict[str, torch.Tensor]
 
 
-class WeightsError(RuntimeError):
+class WeightsError(AnyTextError, RuntimeError):
     """Weights are missing or are not the ones expected: the message names the file and the remedy."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from anytext_lib.errors import AnyTextError
 
 OTHER = "another folder by --output"
-BUSY = f"wait for it, or choose {OTHER}"
 
 
 class EvaluationError(AnyTextError, ValueError):

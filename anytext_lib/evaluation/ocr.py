@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from anytext_lib.data.index import print_report
 from anytext_lib.evaluation.crops import CROPS, HEIGHT, WIDTH
-from anytext_lib.evaluation.errors import BUSY, OTHER, EvaluationError
+from anytext_lib.evaluation.errors import OTHER, EvaluationError
 from anytext_lib.evaluation.intervals import about
 from anytext_lib.evaluation.items import MAX_LINES, Picture, find_pictures
 from anytext_lib.evaluation.page import write_worst
@@ -63,7 +63,7 @@ def evaluate_ocr(annotations: str | os.PathLike, images: str | os.PathLike | Non
     identity, output = recogniser_identity(reader, recogniser), Path(output)
     settings = {"annotations": sha256(annotations), "recogniser": identity, "max_lines": max_lines}
     crops = {rule.name: crop or rule.crop for rule in rules}
-    with folder_lock(output, BUSY), explained_output(output, OTHER):
+    with folder_lock(output, OTHER), explained_output(output, OTHER):
         readings = {name: read_pictures(pictures, reader, name, output / f"readings-{recogniser}-{name}.jsonl",
                                         settings, batch, restart, report) for name in dict.fromkeys(crops.values())}
         judged = [Judged(rule, crops[rule.name], found := readings[crops[rule.name]].lines, score_lines(found, rule))

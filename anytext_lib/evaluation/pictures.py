@@ -18,7 +18,7 @@ import torch
 from anytext_lib.data.index import print_report
 from anytext_lib.evaluation.clip import REPOSITORY, WEIGHT, CLIPScorer, clip_score
 from anytext_lib.evaluation.crops import to_tensor
-from anytext_lib.evaluation.errors import BUSY, OTHER, EvaluationError, MissingFileError
+from anytext_lib.evaluation.errors import OTHER, EvaluationError, MissingFileError
 from anytext_lib.evaluation.fid import features, fid_by_size, folder_pictures, frechet_distance
 from anytext_lib.evaluation.inception import SIDE, WEIGHTS, FIDInception
 from anytext_lib.evaluation.intervals import about, mean_interval
@@ -53,7 +53,7 @@ def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str |
     sets = {"real": folder_pictures(real), "fake": folder_pictures(fake)}
     identity = _network(network, lambda: WEIGHTS.find(weights), "Inception v3 (2015), as pytorch-fid")
     network = FIDInception.from_file(weights) if network is None else network
-    with folder_lock(output, BUSY), explained_output(output, OTHER):
+    with folder_lock(output, OTHER), explained_output(output, OTHER):
         found = {name: features(pictures, network, Path(output) / f"features-{name}.jsonl",
                                 {"network": identity, "folder": pictures[0].path.parent.name}, batch, device, SIDE,
                                 restart, report) for name, pictures in sets.items()}
@@ -107,7 +107,7 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
         return [{"cosine": float(cosine)} for cosine in scorer.cosines(pixels, [p.caption for p in part])]
 
     settings = {"annotations": sha256(annotations), "network": identity}
-    with folder_lock(output, BUSY), explained_output(output, OTHER):
+    with folder_lock(output, OTHER), explained_output(output, OTHER):
         journal = Journal(Path(output) / "cosines.jsonl", settings, restart)
         rows = measure(captioned, work, journal, batch, "pictures compared with their captions", report)
         scores = [clip_score(row["cosine"]) for row in rows]
@@ -149,7 +149,7 @@ def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str
         return [{"lpips": float(d)} for group in groups
                 for d in network(*(torch.stack(side).to(device) for side in zip(*group, strict=True)))]
 
-    with folder_lock(output, BUSY), explained_output(output, OTHER):
+    with folder_lock(output, OTHER), explained_output(output, OTHER):
         journal = Journal(Path(output) / "distances.jsonl", {"network": identity, "real": Path(real).name}, restart)
         distances = [row["lpips"] for row in measure(pictures, work, journal, batch, "pairs compared", report)]
         result = {

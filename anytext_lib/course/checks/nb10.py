@@ -72,8 +72,8 @@ def check_10_sign_flips(function: Callable) -> None:
         for hint, wrong in mistakes.items():
             expect(math.isclose(got, right, rel_tol=1e-5) or not math.isclose(got, wrong, rel_tol=1e-5), hint)
         expect(math.isclose(got, right, rel_tol=1e-5),
-               f"sign_flip_p({values}) gives {got:.4f}, expected {right:.4f}: the share of all {len(sums)} sign patterns "
-               "whose |sum| is at least the observed one.")
+               f"sign_flip_p({values}) gives {got:.4f}, expected {right:.4f}: the share of all {len(sums)} sign "
+               "patterns whose |sum| is at least the observed one.")
     passed("no bell curve needed; and with n seeds no p value below 2 / 2**n")
 
 

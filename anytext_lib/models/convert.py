@@ -1,8 +1,8 @@
 """Upstream's checkpoint to a folder of this library and back, one tensor at a time and bit for bit.
 
 The folder is the one of ``storage``, and has one file more: ``upstream.safetensors`` with the tensors of upstream that
-nothing here uses (noise schedule), so that the way back restores them; and ``generation.json`` with the added and the negative
-prompt of upstream's application.
+nothing here uses (noise schedule), so that the way back restores them; and ``generation.json`` with the added and the
+negative prompt of upstream's application.
 """
 
 from __future__ import annotations

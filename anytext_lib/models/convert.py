@@ -1,7 +1,8 @@
 """Upstream's checkpoint to a folder of this library and back, one tensor at a time and bit for bit.
 
 The folder is the one of ``storage``, and has one file more: ``upstream.safetensors`` with the tensors of upstream that
-nothing here uses (noise schedule), so that the way back restores them.
+nothing here uses (noise schedule), so that the way back restores them; and ``generation.json`` with the added and the
+negative prompt of upstream's application.
 """
 
 from __future__ import annotations
@@ -70,7 +71,15 @@ def from_upstream(path: Source, target: Source, config: Source | Mapping = "sd15
         _save_tokenizer(root, model, tokenizer)
         written = model.config | {"format": FORMAT, "tokenizer": "tokenizer", "recognizer": "recognizer"}
         (root / storage.CONFIG).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        _save_prompts(root)
     return found
+
+
+def _save_prompts(root: Path) -> None:
+    """What upstream's own application tells every picture, so that ours do not differ for lack of it."""
+    from anytext_lib.generation.request import UPSTREAM_ADDED, UPSTREAM_NEGATIVE, Defaults
+
+    Defaults(added_prompt=UPSTREAM_ADDED, negative_prompt=UPSTREAM_NEGATIVE).write(root)
 
 
 def _part_writers(root: Path, model: AnyText2Model, source: Checkpoint, found: Account) -> dict[str, SafetensorsWriter]:

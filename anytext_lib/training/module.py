@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.errors import OptionError
-from anytext_lib.losses import add_noise
+from anytext_lib.losses import WeightingError, add_noise, make_weighting
 from anytext_lib.models import freezing
 from anytext_lib.models.conditions import Conditions
 from anytext_lib.randomness import draw_noise
@@ -34,7 +34,10 @@ class AnyText2Training(DiffusionTraining):
         loss_start: optimizer step at which both weights are switched on.
         loss_ramp: optimizer steps over which they rise to their full value; 0 switches them on at once.
         latin_weight: weight of Latin lines in both terms.
-        with_step_weight: weight both terms by the share of signal left at the timestep.
+        with_step_weight: weight both terms by the share of signal left at the timestep; false is the weighting
+            "uniform".
+        weighting: step weighting of both terms in the place of that one: abar, uniform, snr, min_snr or gate, with
+            parameters as in '{name: min_snr, gamma: 5}' or '{name: gate, least: 0.5}'.
         region_weight: weight of the diffusion loss inside the text, the cheap baseline; 1 is upstream's loss.
         monitor_every: every so many steps the OCR and CTC terms are computed and logged without gradient although
             their weight is 0 (t/ocr_raw, t/ctc_raw); 0 never.
@@ -59,8 +62,8 @@ class AnyText2Training(DiffusionTraining):
                  lr_schedule: Literal["constant", "linear", "cosine", "one_cycle"] = "constant",
                  warmup_steps: int = 0, loss_alpha: float = 0.0, loss_beta: float = 0.0, loss_start: int = 0,
                  loss_ramp: int = 0, latin_weight: float = 1.0, with_step_weight: bool = True,
-                 region_weight: float = 1.0, monitor_every: int = 0, reference_cache: float = 0.0,
-                 encoder_cache: float = 0.0,
+                 weighting: str | dict[str, Any] | None = None, region_weight: float = 1.0, monitor_every: int = 0,
+                 reference_cache: float = 0.0, encoder_cache: float = 0.0,
                  sd_locked: bool = True, unlock_qkv: bool = False, style_ocr_trainable: bool = True,
                  cond_stage_trainable: bool = False, train_all: bool = False,
                  prediction_type: Literal["epsilon", "sample", "v_prediction"] | None = None,
@@ -71,6 +74,10 @@ class AnyText2Training(DiffusionTraining):
         self.save_hyperparameters(ignore=["model"] if isinstance(model, torch.nn.Module) else [])
         self.alpha = LossWeightSchedule(loss_alpha, loss_start, loss_ramp)
         self.beta = LossWeightSchedule(loss_beta, loss_start, loss_ramp)
+        if weighting is not None and not with_step_weight:
+            raise WeightingError(f"with_step_weight false is the weighting uniform, but weighting is {weighting!r}: "
+                                 "give one of the two")
+        self.weighting = make_weighting(weighting or ("abar" if with_step_weight else "uniform"))
         require_rate(learning_rate, warmup_steps)
         self.model = load_model(model)
         require_timesteps(len(self.model.alphas_cumprod), min_timestep=[min_timestep], val_timesteps=val_timesteps)
@@ -108,7 +115,7 @@ class AnyText2Training(DiffusionTraining):
         h = self.hparams
         if self.step_loss is None:
             self.step_loss = build_step_loss(self.model.reader, self.model.alphas_cumprod, self.model.decode,
-                                             self.prediction_type, h.latin_weight, h.with_step_weight,
+                                             self.prediction_type, h.latin_weight, self.weighting,
                                              h.region_weight, h.reference_cache)
 
     def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
@@ -123,7 +130,7 @@ class AnyText2Training(DiffusionTraining):
             values.update(self.step_loss.watch(step, batch))
         self.log_dict({f"t/{key}": value for key, value in values.items()}, batch_size=len(batch))
         self.log_dict({"t/loss_alpha": alpha, "t/loss_beta": beta}, batch_size=len(batch))
-        return loss
+        return loss * self.accumulation_factor(batch_idx)
 
     def predict(self, batch: AnyTextBatch, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
                 conditions=None) -> NoisyStep:

@@ -70,7 +70,7 @@ class UDiffTextTraining(DiffusionTraining):
         told = self.model.conditions(batch).without_labels((dropped < self.hparams.label_dropout).to(self.device))
         terms = self.evaluate(latents, noise, timesteps, told)
         self.log_dict(terms.log("t"), batch_size=len(batch))
-        return terms.loss
+        return terms.loss * self.accumulation_factor(batch_idx)
 
     def evaluate(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
                  told: WordConditions) -> UDiffTextTerms:

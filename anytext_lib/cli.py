@@ -5,10 +5,7 @@ Nothing is imported here but what every command needs, so that it starts at once
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 
 from anytext_lib.errors import AnyTextError, UsageError
@@ -29,13 +26,13 @@ LIBRARY = {
 }
 """Name: module with NAME_parser or add_NAME_commands and with run_NAME, and what the command does."""
 TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained model on held-out data"}
-INTERRUPTED, KILLED = 130, 128
+INTERRUPTED = 130
 AFTER_CTRL_C = {"course": "the notebooks that were running have been stopped",
                 "evaluate": "the same command goes on from there"}
 """What else is to be said when a command was interrupted."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line ``arguments`` (default: those of the process) and return the exit status.
 
     This is the one place where errors of the commands are caught: ``AnyTextError``, and what Ctrl-C raises.
@@ -45,11 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(given)
     except BaseException as error:
         if _came_of_interrupt(error):
-            if arguments is None:
-                signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))  # once more while Python ends
-            after = AFTER_CTRL_C.get(given[0]) if given else None
-            print(f"\n{_name(given)}: interrupted" + (f"; {after}" if after else ""), file=sys.stderr, flush=True)
-            return INTERRUPTED
+            return _interrupted(given, last=arguments is None)
         if not isinstance(error, AnyTextError):
             raise
         name = _name(given[:1] if isinstance(error, UsageError) else given)
@@ -57,7 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_status
 
 
-def build_parser(first: Sequence[str] = ()):
+def _interrupted(arguments: list[str], last: bool) -> int:
+    """Say so in one line; ``last``: Python ends after this, and another Ctrl-C shall not show a traceback."""
+    if last:
+        import os
+        import signal
+
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    after = AFTER_CTRL_C.get(arguments[0]) if arguments else None
+    line_end = "\n" if sys.stderr.isatty() else ""  # behind the terminal's ^C
+    print(f"{line_end}{_name(arguments)}: interrupted" + (f"; {after}" if after else ""), file=sys.stderr, flush=True)
+    return INTERRUPTED
+
+
+def build_parser(first: list[str] | tuple[str, ...] = ()):
     """The parser of all commands (jsonargparse's); the options of those in ``LIBRARY`` only if ``first`` names them.
 
     Their libraries would otherwise be imported by every command.

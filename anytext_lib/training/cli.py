@@ -179,7 +179,8 @@ def quiet() -> None:
                     ".*does not have many workers", "The number of training batches",
                     "Total length of .* is zero", "LightningCLI's args parameter"):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(text in record.msg for text in ("Tip:", "Detected KeyboardInterrupt")))
     for logger in map(logging.getLogger, ("lightning.pytorch", "lightning.fabric")):
         logger.handlers = [ToStderr() if type(part) is logging.StreamHandler else part for part in logger.handlers]
 

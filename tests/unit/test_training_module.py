@@ -150,7 +150,9 @@ def test_validation_is_the_same_at_every_time(model, tmp_path):
         torch.rand(5)
     assert found[0] == found[1]
     assert found[0]["v/sim"] == pytest.approx((found[0]["v/sim/t100"] + found[0]["v/sim/t500"]) / 2)
-    assert {"v/sim", "v/ocr", "v/ctc", "v/loss", "v/ocr_raw", "v/ocr_raw/t500"} <= set(found[0])
+    assert {"v/sim", "v/ocr", "v/loss", "v/ocr_raw", "v/ocr_raw/t500"} <= set(found[0])
+    assert not {"v/ctc", "v/ctc_raw"} & set(found[0]) and module.not_computed() == {
+        "v/ctc": "loss_beta is 0; --monitor_every 1 shows the unweighted term"}
 
 
 def test_checkpointing_and_half_precision(start, tmp_path):

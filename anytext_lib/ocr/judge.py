@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anytext_lib.errors import AnyTextError
+from anytext_lib.errors import AnyTextError, OptionError
 from anytext_lib.ocr.charset import Charset, Reading
 from anytext_lib.ocr.recogniser import check_crops
 from anytext_lib.ocr.weights import WeightsError, open_session, package_file
@@ -49,7 +49,7 @@ class Judge(ABC):
             WeightsError: this judge is not installed; the message says how to install it.
         """
         if name not in JUDGES:
-            raise ValueError(f"there is no judge {name!r}: choose one of {sorted(JUDGES)}")
+            raise OptionError(f"there is no judge {name!r}: choose one of {sorted(JUDGES)}")
         return JUDGES[name](**options)
 
     @staticmethod

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.errors import OptionError
 from anytext_lib.losses import WeightingError, add_noise, make_weighting
 from anytext_lib.models import freezing
 from anytext_lib.models.conditions import Conditions
@@ -14,8 +15,9 @@ from anytext_lib.randomness import draw_noise
 from anytext_lib.training.assembly import load_model
 from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.training.diffusion_training import DiffusionTraining
-from anytext_lib.training.schedules import LossWeightSchedule
+from anytext_lib.training.schedules import LossWeightSchedule, require_rate, require_timesteps
 from anytext_lib.training.step_loss import NoisyStep, build_step_loss
+from anytext_lib.training.storage import require_same_model
 
 
 class AnyText2Training(DiffusionTraining):
@@ -76,10 +78,9 @@ class AnyText2Training(DiffusionTraining):
             raise WeightingError(f"with_step_weight false is the weighting uniform, but weighting is {weighting!r}: "
                                  "give one of the two")
         self.weighting = make_weighting(weighting or ("abar" if with_step_weight else "uniform"))
+        require_rate(learning_rate, warmup_steps)
         self.model = load_model(model)
-        if not 0 <= min_timestep < len(self.model.alphas_cumprod):
-            raise ValueError(f"min_timestep {min_timestep} is no timestep: the model has 0 to "
-                             f"{len(self.model.alphas_cumprod) - 1}")
+        require_timesteps(len(self.model.alphas_cumprod), min_timestep=[min_timestep], val_timesteps=val_timesteps)
         switches = ("sd_locked", "unlock_qkv", "style_ocr_trainable", "cond_stage_trainable", "train_all")
         self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
         if gradient_checkpointing:
@@ -87,6 +88,18 @@ class AnyText2Training(DiffusionTraining):
         self.prediction_type = prediction_type or self.model.prediction_type
         self.step_loss = None
         self.cache = TensorCache(encoder_cache) if encoder_cache > 0 else None
+
+    def setup(self, stage: str) -> None:
+        """Refuse pictures that the UNet cannot halve as often as it does."""
+        grid = self.model.latent_factor * 2 ** (len(self.model.unet.config.block_out_channels) - 1)
+        size = getattr(self.trainer.datamodule, "hparams", {}).get("image_size", (grid, grid))
+        if any(side % grid for side in size):
+            raise OptionError(f"image_size {list(size)} does not suit the model: height and width are multiples of "
+                              f"{grid}")
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Refuse the state of another model before torch lists every tensor."""
+        require_same_model(self, checkpoint, self.trainer.state.fn == "fit")
 
     def on_fit_start(self) -> None:
         self.prepare()
@@ -129,7 +142,10 @@ class AnyText2Training(DiffusionTraining):
         return NoisyStep(latents, noise, timesteps, output)
 
     def validation_step(self, batch: AnyTextBatch, batch_idx: int) -> None:
-        """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep."""
+        """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep.
+
+        Terms that have no weight are not computed, and not logged: see ``not_computed``.
+        """
         at = [int(i) if i >= 0 else 10**6 * batch_idx + k for k, i in enumerate(batch.indices.tolist())]
         torch.manual_seed(self.hparams.seed)
         latents, conditions = self.encode(batch), self.model.conditions(batch)
@@ -142,7 +158,7 @@ class AnyText2Training(DiffusionTraining):
                 values.update(self.step_loss.watch(step, batch))
             found.append({key: float(value) for key, value in values.items()})
             self._log_validation({f"{key}/t{t}": found[-1].get(key) for key in ("sim", *self._raw_keys)}, batch)
-        for key in ("sim", "ocr", "ctc", "loss", *self._raw_keys):
+        for key in ("sim", *self._weighted_keys, "loss", *self._raw_keys):
             values = [v[key] for v in found if key in v]
             self._log_validation({key: sum(values) / len(values) if values else None}, batch)
 
@@ -161,6 +177,16 @@ class AnyText2Training(DiffusionTraining):
         if self.training and self.cache is not None and len(lines) and self.model.text_embedding.config.glyph:
             features = self.cache.rows(digests(lines), lambda rows: read(lines[rows]), lines.device)
         return self.model.conditions(batch, glyph_features=features)
+
+    def not_computed(self) -> dict[str, str]:
+        """The figures of validation that are left out, with the reason."""
+        raw = "" if self.hparams.monitor_every else "; --monitor_every 1 shows the unweighted term"
+        weights = {"ocr": ("loss_alpha", self.alpha), "ctc": ("loss_beta", self.beta)}
+        return {f"v/{key}": f"{name} is 0{raw}" for key, (name, weight) in weights.items() if weight.value == 0}
+
+    @property
+    def _weighted_keys(self) -> list[str]:
+        return ["ocr"] * (self.alpha.value > 0) + ["ctc"] * (self.beta.value > 0)
 
     @property
     def _raw_keys(self) -> list[str]:

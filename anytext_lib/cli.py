@@ -62,7 +62,7 @@ def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
     parts = course.add_subcommands(required=True)
     parts.add_subcommand("run", _run_parser(), help="execute notebooks and hold their numbers to the baselines")
     parts.add_subcommand("list", _selection("List the notebooks."), help="list the notebooks and their parameters")
-    parts.add_subcommand("check", _selection("Check the saved notebooks against the rules of the course."),
+    parts.add_subcommand("check", _check_parser(),
                          help="check saved notebooks and learners' copies")
     parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
                          help="write the learners' copies, without solutions")
@@ -88,6 +88,14 @@ def _folder(parser: ArgumentParser) -> ArgumentParser:
 def _selection(description: str) -> ArgumentParser:
     parser = _folder(ArgumentParser(description=description))
     parser.add_argument("notebooks", type=str, nargs="*", help="numbers or names, as 02 or 02_diffusion (default: all)")
+    return parser
+
+
+def _check_parser() -> ArgumentParser:
+    parser = _selection("Check the saved notebooks against the rules of the course.")
+    parser.add_argument("--fix", action="store_true",
+                        help="first mend what needs no run: links, figures, lines of cost, metadata, learners' copies, "
+                             "the README's table")
     return parser
 
 
@@ -164,11 +172,13 @@ def course_list(options: Namespace) -> int:
 
 def course_check(options: Namespace) -> int:
     """`anytext course check`."""
-    from anytext_lib.course import books
+    from anytext_lib.course import books, form
     from anytext_lib.course.hygiene import check_course, check_notebook
 
     folder = notebooks_folder(options.folder)
     chosen = books.select(books.find_books(folder), options.notebooks)
+    for path in form.fix(folder, chosen) if options.fix else []:
+        print(f"mended {path.relative_to(folder)}")
     problems = [problem for book in chosen for problem in check_notebook(book.path)]
     if not options.notebooks:
         problems += check_course(folder)

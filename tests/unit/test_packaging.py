@@ -14,8 +14,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from anytext_lib.course.profiles import load_profiles
-from anytext_lib.course.provenance import cost_line, load_costs
+from anytext_lib.course.contents import readme_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -215,24 +214,9 @@ def test_links_of_the_readme_lead_somewhere():
     assert links and not [link for link in links if not (ROOT / link).exists()]
 
 
-def expected_table():
-    """The README's table of notebooks as the files, the questions and the recorded costs give it."""
-    folder = ROOT / "notebooks"
-    questions, costs = load_profiles(folder).questions, load_costs(folder)
-    rows = []
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        number, name = path.stem.split("_", 1)
-        line = cost_line(costs.get(number, {}))
-        cpu = re.search(r"([\d.]+ (?:s|min)) on \d+ CPU.*peak memory ([\d.]+ GiB)", line)
-        gpu = re.search(r"([\d.]+ (?:s|min)) on a GPU", line)
-        rows.append(f"| {number} | [{name}](notebooks/{path.name}) | {questions[number]} "
-                    f"| {', '.join(cpu.groups()) if cpu else '–'} | {gpu[1] if gpu else '–'} |")
-    return rows
-
-
 def test_table_of_notebooks_is_up_to_date():
     rows = re.findall(r"^\| \d\d \|.*$", README, flags=re.MULTILINE)
-    expected = expected_table()
+    expected = readme_rows(ROOT / "notebooks")
     assert rows == expected, "the README's table should be:\n" + "\n".join(expected)
 
 

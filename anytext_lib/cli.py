@@ -52,7 +52,7 @@ def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"anytext {__version__}")
     commands = parser.add_subcommands(required=True)
     course = ArgumentParser(description="The notebooks of the course.", epilog=EPILOG)
-    commands.add_subcommand("course", course, help="the notebooks: run, list, check, exercises, experiment")
+    commands.add_subcommand("course", course, help="the notebooks: run, list, check, exercises, lab, experiment")
     commands.add_subcommand("doctor", ArgumentParser(description="What this machine has of what the course needs."),
                             help="what is here and what is missing")
     for name, about in TRAINING.items():
@@ -66,6 +66,7 @@ def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
                          help="check saved notebooks and learners' copies")
     parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
                          help="write the learners' copies, without solutions")
+    parts.add_subcommand("lab", _lab_parser(), help="open working copies of the notebooks in JupyterLab")
     parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
     return parser
 
@@ -112,6 +113,12 @@ def _run_parser() -> ArgumentParser:
     parser.add_argument("--out", type=Path | None, help="folder for executed notebooks (default: build/notebooks/...)")
     parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
     parser.add_argument("--budget-factor", type=float, default=1.0, help="stretch all time budgets by this factor")
+    return parser
+
+
+def _lab_parser() -> ArgumentParser:
+    parser = _folder(ArgumentParser(description="Open the course in JupyterLab, on copies in the folder work."))
+    parser.add_argument("options", type=str, nargs="*", help="options of JupyterLab, after --, as -- --no-browser")
     return parser
 
 
@@ -197,6 +204,13 @@ def course_exercises(options: Namespace) -> int:
     return 0
 
 
+def course_lab(options: Namespace) -> int:
+    """`anytext course lab`."""
+    from anytext_lib.course.workspace import open_lab
+
+    return open_lab(notebooks_folder(options.folder), options.options)
+
+
 def course_experiment(options: Namespace) -> int:
     """`anytext course experiment`."""
     from importlib import import_module
@@ -238,7 +252,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
 TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained model on held-out data"}
 COURSE_COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": course_run, "list": course_list, "check": course_check, "exercises": course_exercises,
-    "experiment": course_experiment,
+    "lab": course_lab, "experiment": course_experiment,
 }
 
 

@@ -202,5 +202,5 @@ def test_copies_with_dead_links_and_an_old_readme_are_found(course, cells):
     (course.folder.parent / "README.md").write_text("| 01 | old |\n| 02 | old |\n", encoding="utf-8")
     exercises.write_all(course.folder)
     found = check_course(course.folder)
-    assert "exercises/01_page: cell 4 has a link to '../../gone.md', where there is nothing" in found
+    assert "exercises/01_page: cell 5 has a link to '../../gone.md', where there is nothing" in found
     assert "README.md: its table of notebooks is out of date; run `anytext course check --fix`" in found

@@ -32,7 +32,6 @@ BROUGHT_BY_TORCH = ("nvidia-", "cuda-", "triton")
 FORBIDDEN = {"torchvision", "torchaudio", "opencv-python-headless"}
 # Packages of the project that no module of anytext_lib imports, and why they are there.
 NOT_IMPORTED = {
-    "jupyterlab": "where the course is read",
     "ipykernel": "runs the notebooks",
     "tensorboard": "Lightning's logger of training writes with it",
     "rapidocr": "brings the weights of PP-OCRv4, which are read from its folder",
@@ -40,7 +39,7 @@ NOT_IMPORTED = {
 }
 OUR_OWN = {"anytext_lib", "tests"}
 # Modules imported from packages that a declared one always brings.
-BROUGHT = {"google": "onnx", "cycler": "matplotlib"}
+BROUGHT = {"google": "onnx", "cycler": "matplotlib", "nbconvert": "jupyterlab"}
 
 
 def pins_on(machine):

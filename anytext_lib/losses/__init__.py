@@ -9,10 +9,13 @@ from anytext_lib.losses.prediction import PREDICTION_TYPES, add_noise, predict_x
 from anytext_lib.losses.region import region_weighted_loss
 from anytext_lib.losses.terms import ObjectiveTerms
 from anytext_lib.losses.weights import (
+    WEIGHTINGS,
     Weighting,
+    WeightingError,
     abar,
     hard_gate,
     language_weights,
+    make_weighting,
     min_snr,
     snr,
     step_weights,
@@ -20,7 +23,8 @@ from anytext_lib.losses.weights import (
 )
 
 __all__ = [
-    "AnyText2Objective", "NonFiniteError", "ObjectiveTerms", "PREDICTION_TYPES", "Weighting", "abar", "add_noise",
-    "ctc_loss", "diffusion_loss", "frames_needed", "hard_gate", "language_weights", "min_snr", "ocr_loss", "predict_x0",
-    "prediction_target", "region_weighted_loss", "snr", "step_weights", "too_long", "uniform",
+    "AnyText2Objective", "NonFiniteError", "ObjectiveTerms", "PREDICTION_TYPES", "WEIGHTINGS", "Weighting",
+    "WeightingError", "abar", "add_noise", "ctc_loss", "diffusion_loss", "frames_needed", "hard_gate",
+    "language_weights", "make_weighting", "min_snr", "ocr_loss", "predict_x0", "prediction_target",
+    "region_weighted_loss", "snr", "step_weights", "too_long", "uniform",
 ]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 from anytext_lib.data.lines import TextLines
-from anytext_lib.losses.checks import require_finite, require_shape
+from anytext_lib.losses.checks import FiniteChecks, require_finite, require_shape
 from anytext_lib.losses.ctc import ctc_loss, too_long
 from anytext_lib.losses.diffusion import diffusion_loss
 from anytext_lib.losses.ocr import ocr_loss
@@ -80,6 +80,8 @@ class AnyText2Objective:
         simple = diffusion_loss(model_output, target, invalid_mask)
         require_finite({"simple term: loss": simple})
         weight = step_weights(timesteps, self.alphas_cumprod, self.weighting).to(simple)
+        if self.reads:
+            self._check_levels(weight, a)
         rows = readable_rows(lines, images, self.on_bad_line) if self.reads else []
         values = self._read(model_output, add_noise(latents, noise, a), a, images, lines, rows, reference)
         ocr, ctc = (self._per_sample(value, values, weight) for value in (values.ocr, values.ctc))
@@ -141,6 +143,18 @@ class AnyText2Objective:
         count = total.index_add(0, lines.image_index, torch.ones_like(lines.language_weight, dtype=total.dtype))
         total = total.index_add(0, lines.image_index, (lines.language_weight * value).to(total))
         return weight * total / count.clamp(min=1)
+
+    def _check_levels(self, weight: torch.Tensor, a: torch.Tensor) -> None:
+        """Refuse noise levels without a weight, or without an estimate of x0."""
+        checks = FiniteChecks()
+        checks.add("step weight of the ocr and ctc terms", weight, remedy=(
+            "The weighting is infinite at this noise level, as the signal-to-noise ratio is at abar = 1: choose one "
+            "with a limit, such as min_snr, or leave this timestep out"))
+        if self.prediction_type == "epsilon":
+            checks.add("ocr and ctc terms: 1 / sqrt(abar)", a.rsqrt(), remedy=(
+                "At abar = 0 (a schedule with zero terminal SNR) a prediction of the noise says nothing about the "
+                "picture: use v_prediction or sample, or leave this timestep out"))
+        checks.test()
 
     def _check(self, model_output, latents, noise, timesteps, images, lines, invalid_mask) -> None:
         batch = model_output.shape[0]

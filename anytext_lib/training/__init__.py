@@ -2,7 +2,7 @@
 
 _PLACES = {
     "AnyText2Training": "module", "AnyTextData": "datamodule", "LossWeightSchedule": "schedules",
-    "learning_rate_factor": "schedules", "CheckpointError": "storage", "fit": "cli", "validate": "cli",
+    "learning_rate_factor": "schedules", "RunStateError": "storage", "fit": "cli", "validate": "cli",
 }
 
 __all__ = list(_PLACES)  # noqa: PLE0604

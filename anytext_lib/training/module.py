@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.losses import add_noise
+from anytext_lib.errors import OptionError
+from anytext_lib.losses import WeightingError, add_noise, make_weighting
 from anytext_lib.models import freezing
 from anytext_lib.models.conditions import Conditions
 from anytext_lib.randomness import draw_noise
 from anytext_lib.training.assembly import load_model
 from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.training.diffusion_training import DiffusionTraining
-from anytext_lib.training.schedules import LossWeightSchedule
+from anytext_lib.training.schedules import LossWeightSchedule, require_rate, require_timesteps
 from anytext_lib.training.step_loss import NoisyStep, build_step_loss
+from anytext_lib.training.storage import require_same_model
 
 
 class AnyText2Training(DiffusionTraining):
@@ -32,7 +34,10 @@ class AnyText2Training(DiffusionTraining):
         loss_start: optimizer step at which both weights are switched on.
         loss_ramp: optimizer steps over which they rise to their full value; 0 switches them on at once.
         latin_weight: weight of Latin lines in both terms.
-        with_step_weight: weight both terms by the share of signal left at the timestep.
+        with_step_weight: weight both terms by the share of signal left at the timestep; false is the weighting
+            "uniform".
+        weighting: step weighting of both terms in the place of that one: abar, uniform, snr, min_snr or gate, with
+            parameters as in '{name: min_snr, gamma: 5}' or '{name: gate, least: 0.5}'.
         region_weight: weight of the diffusion loss inside the text, the cheap baseline; 1 is upstream's loss.
         monitor_every: every so many steps the OCR and CTC terms are computed and logged without gradient although
             their weight is 0 (t/ocr_raw, t/ctc_raw); 0 never.
@@ -57,8 +62,8 @@ class AnyText2Training(DiffusionTraining):
                  lr_schedule: Literal["constant", "linear", "cosine", "one_cycle"] = "constant",
                  warmup_steps: int = 0, loss_alpha: float = 0.0, loss_beta: float = 0.0, loss_start: int = 0,
                  loss_ramp: int = 0, latin_weight: float = 1.0, with_step_weight: bool = True,
-                 region_weight: float = 1.0, monitor_every: int = 0, reference_cache: float = 0.0,
-                 encoder_cache: float = 0.0,
+                 weighting: str | dict[str, Any] | None = None, region_weight: float = 1.0, monitor_every: int = 0,
+                 reference_cache: float = 0.0, encoder_cache: float = 0.0,
                  sd_locked: bool = True, unlock_qkv: bool = False, style_ocr_trainable: bool = True,
                  cond_stage_trainable: bool = False, train_all: bool = False,
                  prediction_type: Literal["epsilon", "sample", "v_prediction"] | None = None,
@@ -69,10 +74,13 @@ class AnyText2Training(DiffusionTraining):
         self.save_hyperparameters(ignore=["model"] if isinstance(model, torch.nn.Module) else [])
         self.alpha = LossWeightSchedule(loss_alpha, loss_start, loss_ramp)
         self.beta = LossWeightSchedule(loss_beta, loss_start, loss_ramp)
+        if weighting is not None and not with_step_weight:
+            raise WeightingError(f"with_step_weight false is the weighting uniform, but weighting is {weighting!r}: "
+                                 "give one of the two")
+        self.weighting = make_weighting(weighting or ("abar" if with_step_weight else "uniform"))
+        require_rate(learning_rate, warmup_steps)
         self.model = load_model(model)
-        if not 0 <= min_timestep < len(self.model.alphas_cumprod):
-            raise ValueError(f"min_timestep {min_timestep} is no timestep: the model has 0 to "
-                             f"{len(self.model.alphas_cumprod) - 1}")
+        require_timesteps(len(self.model.alphas_cumprod), min_timestep=[min_timestep], val_timesteps=val_timesteps)
         switches = ("sd_locked", "unlock_qkv", "style_ocr_trainable", "cond_stage_trainable", "train_all")
         self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
         if gradient_checkpointing:
@@ -80,6 +88,18 @@ class AnyText2Training(DiffusionTraining):
         self.prediction_type = prediction_type or self.model.prediction_type
         self.step_loss = None
         self.cache = TensorCache(encoder_cache) if encoder_cache > 0 else None
+
+    def setup(self, stage: str) -> None:
+        """Refuse pictures that the UNet cannot halve as often as it does."""
+        grid = self.model.latent_factor * 2 ** (len(self.model.unet.config.block_out_channels) - 1)
+        size = getattr(self.trainer.datamodule, "hparams", {}).get("image_size", (grid, grid))
+        if any(side % grid for side in size):
+            raise OptionError(f"image_size {list(size)} does not suit the model: height and width are multiples of "
+                              f"{grid}")
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Refuse the state of another model before torch lists every tensor."""
+        require_same_model(self, checkpoint, self.trainer.state.fn == "fit")
 
     def on_fit_start(self) -> None:
         self.prepare()
@@ -95,7 +115,7 @@ class AnyText2Training(DiffusionTraining):
         h = self.hparams
         if self.step_loss is None:
             self.step_loss = build_step_loss(self.model.reader, self.model.alphas_cumprod, self.model.decode,
-                                             self.prediction_type, h.latin_weight, h.with_step_weight,
+                                             self.prediction_type, h.latin_weight, self.weighting,
                                              h.region_weight, h.reference_cache)
 
     def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
@@ -110,7 +130,7 @@ class AnyText2Training(DiffusionTraining):
             values.update(self.step_loss.watch(step, batch))
         self.log_dict({f"t/{key}": value for key, value in values.items()}, batch_size=len(batch))
         self.log_dict({"t/loss_alpha": alpha, "t/loss_beta": beta}, batch_size=len(batch))
-        return loss
+        return loss * self.accumulation_factor(batch_idx)
 
     def predict(self, batch: AnyTextBatch, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
                 conditions=None) -> NoisyStep:
@@ -122,7 +142,10 @@ class AnyText2Training(DiffusionTraining):
         return NoisyStep(latents, noise, timesteps, output)
 
     def validation_step(self, batch: AnyTextBatch, batch_idx: int) -> None:
-        """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep."""
+        """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep.
+
+        Terms that have no weight are not computed, and not logged: see ``not_computed``.
+        """
         at = [int(i) if i >= 0 else 10**6 * batch_idx + k for k, i in enumerate(batch.indices.tolist())]
         torch.manual_seed(self.hparams.seed)
         latents, conditions = self.encode(batch), self.model.conditions(batch)
@@ -135,7 +158,7 @@ class AnyText2Training(DiffusionTraining):
                 values.update(self.step_loss.watch(step, batch))
             found.append({key: float(value) for key, value in values.items()})
             self._log_validation({f"{key}/t{t}": found[-1].get(key) for key in ("sim", *self._raw_keys)}, batch)
-        for key in ("sim", "ocr", "ctc", "loss", *self._raw_keys):
+        for key in ("sim", *self._weighted_keys, "loss", *self._raw_keys):
             values = [v[key] for v in found if key in v]
             self._log_validation({key: sum(values) / len(values) if values else None}, batch)
 
@@ -154,6 +177,16 @@ class AnyText2Training(DiffusionTraining):
         if self.training and self.cache is not None and len(lines) and self.model.text_embedding.config.glyph:
             features = self.cache.rows(digests(lines), lambda rows: read(lines[rows]), lines.device)
         return self.model.conditions(batch, glyph_features=features)
+
+    def not_computed(self) -> dict[str, str]:
+        """The figures of validation that are left out, with the reason."""
+        raw = "" if self.hparams.monitor_every else "; --monitor_every 1 shows the unweighted term"
+        weights = {"ocr": ("loss_alpha", self.alpha), "ctc": ("loss_beta", self.beta)}
+        return {f"v/{key}": f"{name} is 0{raw}" for key, (name, weight) in weights.items() if weight.value == 0}
+
+    @property
+    def _weighted_keys(self) -> list[str]:
+        return ["ocr"] * (self.alpha.value > 0) + ["ctc"] * (self.beta.value > 0)
 
     @property
     def _raw_keys(self) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.data.lines import TextLines
 from anytext_lib.data.quads import BadLineWarning
-from anytext_lib.losses import AnyText2Objective, prediction_target, region_weighted_loss
+from anytext_lib.losses import AnyText2Objective, Weighting, prediction_target, region_weighted_loss
 from anytext_lib.losses.terms import ObjectiveTerms
 from anytext_lib.ocr.crops import readable_rows
 from anytext_lib.training.reference import ReferenceCache
@@ -86,10 +86,10 @@ class StepLoss:
 
 
 def build_step_loss(recognizer, alphas_cumprod: torch.Tensor, decode: Callable, prediction_type: str,
-                    latin_weight: float, with_step_weight: bool, region_weight: float, cache_mib: float) -> StepLoss:
+                    latin_weight: float, weighting: Weighting, region_weight: float, cache_mib: float) -> StepLoss:
     """A StepLoss around a new objective; lines that cannot be cut out never reach it."""
     objective = AnyText2Objective(recognizer, alphas_cumprod, decode, prediction_type, loss_alpha=0.0, loss_beta=0.0,
-                                  latin_weight=latin_weight, with_step_weight=with_step_weight)
+                                  latin_weight=latin_weight, weighting=weighting)
     return StepLoss(objective, region_weight, cache_mib)
 
 

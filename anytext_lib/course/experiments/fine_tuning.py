@@ -22,6 +22,7 @@ from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.data.collate import collate
 from anytext_lib.data.folder import data_folder
 from anytext_lib.data.scene_dataset import SceneDataset
+from anytext_lib.losses import abar, uniform
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge
 from anytext_lib.randomness import draw_noise, draw_timesteps, places
@@ -106,7 +107,8 @@ def one_term(module: AnyText2Training, batch: AnyTextBatch, index: int, name: st
     latents = module.encode(batch)
     step = module.predict(batch, latents, draw_noise(0, index, at, latents.shape[1:]), draw_timesteps(0, index, at))
     loss = build_step_loss(module.model.reader, module.model.alphas_cumprod, module.model.decode,
-                           module.prediction_type, 1.0, name != "ocr_no_step", 2.0 if name == "region" else 1.0, 0.0)
+                           module.prediction_type, 1.0, uniform if name == "ocr_no_step" else abar,
+                           2.0 if name == "region" else 1.0, 0.0)
     loss.cache = module.step_loss.cache
     plain = loss.objective(step.output, step.latents, step.noise, step.timesteps, batch.images,
                            batch.lines.select([]), batch.invalid_mask).loss

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.losses.prediction import predict_x0
+from anytext_lib.losses.process import predict_x0
 from anytext_lib.randomness import NOISE, generator
 
 

@@ -15,7 +15,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from anytext_lib.data.anyword import AnyWordError
-from anytext_lib.losses import NonFiniteError, WeightingError
+from anytext_lib.errors import AnyTextError
+from anytext_lib.losses import NonFiniteError
 from anytext_lib.models import ModelConfigError, StorageError, TokenizerError
 from anytext_lib.ocr.weights import WeightsError
 from anytext_lib.training import callbacks as parts
@@ -110,11 +111,11 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     except parts.Interrupted as stop:
         print(f"anytext: {stop}", file=sys.stderr)
         return 128 + stop.number
-    except (FileNotFoundError, AnyWordError, CheckpointError, ModelConfigError, StorageError, TokenizerError,
-            WeightingError, WeightsError) as error:
-        return _complain(error, WRONG)
     except (NonFiniteError, torch.cuda.OutOfMemoryError) as error:
         return _complain(error, FAILED)
+    except (FileNotFoundError, AnyTextError, AnyWordError, CheckpointError, ModelConfigError, StorageError,
+            TokenizerError, WeightsError) as error:
+        return _complain(error, WRONG)
     return 0
 
 

@@ -32,7 +32,7 @@ from anytext_lib.data.collate import collate
 from anytext_lib.evaluation import score_texts
 from anytext_lib.generation import sample_images
 from anytext_lib.losses import predict_x0
-from anytext_lib.losses.prediction import add_noise
+from anytext_lib.losses.process import add_noise
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge
 from anytext_lib.randomness import draw_noise, draw_timesteps, places

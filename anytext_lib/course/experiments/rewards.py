@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from anytext_lib.generation.sampling import ddim_timesteps
-from anytext_lib.losses.prediction import predict_x0
+from anytext_lib.losses.process import predict_x0
 
 
 class Decision(NamedTuple):

@@ -28,6 +28,10 @@ class OutputError(AnyTextError, OSError):
         return self.strerror or super().__str__()  # without "[Errno 28]"
 
 
+class TargetExistsError(OutputError, FileExistsError):
+    """A file that would be written is there already."""
+
+
 class FolderBusyError(OutputError):
     """Another program writes into the same folder; the message names it."""
 

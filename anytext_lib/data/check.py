@@ -14,7 +14,7 @@ from anytext_lib.data.check_lines import polygon_faults, text_faults
 from anytext_lib.data.check_report import REMEDIES, DataProblem, DataReport
 from anytext_lib.data.check_schema import schema_faults
 from anytext_lib.data.json_stream import AnyWordStream, TruncatedError, find_data_root
-from anytext_lib.data.pictures import picture_size
+from anytext_lib.data.pictures import PictureError, picture_size, read_picture
 
 IMAGES = ("decode", "open", "none")
 MAX_LINES = 5  # of a sample; of more, a random five are drawn
@@ -141,11 +141,12 @@ class _Check:
         if not path.is_file():
             add("missing_image", "img_name", f"there is no picture {path}")
             return None
-        size, error = picture_size(path, decode=self.images == "decode")
-        if error:
-            add("corrupt_image", "img_name", f"the picture cannot be decoded: {error}", path)
-        elif size:
-            self.report.counts["largest side in pixels"] = max(self.report.counts["largest side in pixels"], *size)
+        try:
+            size = read_picture(path).shape[1::-1] if self.images == "decode" else picture_size(path)
+        except PictureError as error:
+            add("corrupt_image", "img_name", f"the picture cannot be read: {error}", path)
+            return None
+        self.report.counts["largest side in pixels"] = max(self.report.counts["largest side in pixels"], *size)
         return size
 
     def _lines(self, row: dict) -> list:

@@ -11,6 +11,7 @@ import numpy as np
 from anytext_lib.data.anyword import AnnotatedImage, Annotation
 from anytext_lib.data.atomic import atomic_path
 from anytext_lib.data.fonts import MissingGlyphError, fonts_for, load_fonts, pil_font
+from anytext_lib.data.pictures import PictureError, read_picture
 
 TILE, MARGIN, ROW, TEXT, SHOWN = 384, 14, 21, 15, 8  # pixels: picture, gap, row of text, letters; lines listed
 PAPER, INK, FAINT, INVALID = (255, 255, 255), (25, 25, 25), (120, 120, 120), (120, 120, 120)
@@ -95,9 +96,8 @@ def _picture(image: AnnotatedImage):
     from PIL import Image, ImageDraw
 
     try:
-        with Image.open(image.path) as file:
-            picture = file.convert("RGB")
-    except (OSError, ValueError, SyntaxError):
+        picture = Image.fromarray(read_picture(image.path))
+    except PictureError:
         empty = Image.new("RGB", (TILE, TILE // 2), (225, 225, 225))
         _write(ImageDraw.Draw(empty), (12, TILE // 4 - 10), "this picture cannot be read", INK)
         return empty, ""

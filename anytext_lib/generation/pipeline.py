@@ -27,7 +27,7 @@ from anytext_lib.generation.denoise import Progress, denoise, guided
 from anytext_lib.generation.metadata import make_record
 from anytext_lib.generation.placement import Placement
 from anytext_lib.generation.prepare import Prepared, prepare
-from anytext_lib.generation.request import Defaults, Line, Request, RequestError, Settings
+from anytext_lib.generation.request import Defaults, Line, Request, RequestError, RequestWarning, Settings
 from anytext_lib.generation.runs import Job, make_jobs
 from anytext_lib.generation.schedulers import check_scheduler, make_scheduler, restore
 from anytext_lib.models.anytext2 import AnyText2Model
@@ -246,4 +246,4 @@ class AnyText2Pipeline(DiffusionPipeline):
                   if line.font is not None or line.style_image is not None]
         if wanted and not self.model.text_embedding.config.style:
             warnings.warn(f"this model was built without styles: the fonts and style images of {wanted} have no effect "
-                          "(glyph_font changes the letters that it is shown)", stacklevel=3)
+                          "(glyph_font changes the letters that it is shown)", RequestWarning, stacklevel=3)

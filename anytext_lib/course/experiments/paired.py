@@ -77,7 +77,7 @@ def paired_difference(rows: Sequence[Row], metric: str, arm: str, baseline: str,
 
 
 def sign_flip_p(values: Iterable[float]) -> float:
-    """Exact two-sided p value of the sign-flip test: the share of the 2^n sign patterns whose sum is at least as far from 0.
+    """Exact two-sided p value of the sign-flip test: the share of sign patterns whose sum is at least as far from 0.
 
     It needs no normal distribution, only that each difference might as well have had the other sign.  The smallest
     possible value is 2 / 2^n.

@@ -102,7 +102,7 @@ class AnyText2Training(DiffusionTraining):
 
     def prepare(self) -> None:
         """Take the frozen parts that losses look through, once the model is on its device."""
-        if self.instruments is None:
+        if self.instruments is None or self.instruments.process.alphas_cumprod.device != self.device:
             process = process_of(self.model.alphas_cumprod, self.prediction_type)
             mib = self.hparams.reference_cache
             self.instruments = Instruments(process, self.model.decode, self.model.reader, self.hparams.latin_weight,
@@ -127,6 +127,8 @@ class AnyText2Training(DiffusionTraining):
     def predict(self, batch: AnyTextBatch, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
                 conditions=None) -> Step:
         """Run the network at the noisy latents of a batch; noise and timesteps may be on the CPU."""
+        if self.instruments is None:
+            self.prepare()
         noise, timesteps = noise.to(latents), timesteps.to(latents.device)
         conditions = self.conditions(batch) if conditions is None else conditions
         with self.objective.watch(self.model) as watched:

@@ -314,3 +314,27 @@ def test_five_pictures_and_an_accumulation_of_two(tmp_path):
                     "--max_steps", "-1", "--max_epochs", "2")
     assert len(losses) == 6 and all(map(math.isfinite, losses))
     assert [path.name for path in tmp_path.glob("*/checkpoints/*.ckpt")]
+
+
+def test_losses_are_a_list_on_the_command_line(tmp_path):
+    """The short options and the list that they stand for train alike; a loss of the user's own is added by its path."""
+    one = ["--max_steps", "1"]
+    short = logged(tmp_path / "short", "t/loss", *one, "--weighting", "min_snr", "--region_weight", "3")[0]
+    listed = ["--loss_alpha", "0", "--terms"]
+    terms = "{name: ocr, weight: 1, weighting: min_snr}, {name: region, weight: 2}"
+    assert logged(tmp_path / "list", "t/loss", *one, *listed, f"[{terms}]")[0] == pytest.approx(short, rel=1e-4)
+    local = logged(tmp_path / "local", "t/local", *one, *listed,
+                   "[{name: anytext_lib.udifftext.terms.local, weight: 0.5}]")[0]
+    assert -0.5 <= local <= 0.5 and local != 0
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--terms", "[{name: orc}]"], "there is no term 'orc'"),
+    (["--terms", "[{name: ocr, wieght: 1}]"], "has no parameter 'wieght'"),
+    (["--terms", "[ocr]", "--loss_beta", "1"], "loss_beta is short for a term, and there is a list"),
+    (["--region_weight", "-1"], "region_weight must not be negative"),
+])
+def test_a_wrong_list_of_losses_is_refused_in_one_line(tmp_path, capsys, options, message):
+    assert main(["fit", "--config", "tiny.yaml", "--runs", str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("anytext:") == 1 and "Traceback" not in error

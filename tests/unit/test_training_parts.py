@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from anytext_lib.data.lines import TextLines
 from anytext_lib.data.scene_dataset import SIZE
-from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.losses import LossWeightSchedule
+from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training import storage
 from anytext_lib.training.arguments import expand, find_config
 from anytext_lib.training.cache import TensorCache, digests

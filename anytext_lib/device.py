@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from anytext_lib.errors import AnyTextError
+
 if TYPE_CHECKING:
     import torch
 
 VARIABLE = "ANYTEXT_DEVICE"
 """Environment variable that overrides the automatic choice."""
+
+
+class DeviceError(AnyTextError, RuntimeError):
+    """The device that was asked for is unknown, or not available on this machine."""
 
 
 def cpu_count() -> int:
@@ -32,7 +38,7 @@ def instruction_set() -> dict[str, str | None]:
 def pick_device(name: str | None = None) -> torch.device:
     """The device to compute on: `name`, else the variable ANYTEXT_DEVICE, else "cuda" if there is one, else "cpu".
 
-    Raises RuntimeError when the device asked for is unknown or not available on this machine.
+    Raises DeviceError when the device asked for is unknown or not available on this machine.
     """
     import torch
 
@@ -43,10 +49,10 @@ def pick_device(name: str | None = None) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise RuntimeError(f"Unknown device {wanted!r} (from {source}). Use cpu, cuda, cuda:0, mps or auto.") from error
+        raise DeviceError(f"Unknown device {wanted!r} (from {source}). Use cpu, cuda, cuda:0, mps or auto.") from error
     reason = _why_unavailable(device)
     if reason:
-        raise RuntimeError(f"Device {wanted!r} (from {source}) is not available: {reason} Use cpu, or auto to choose.")
+        raise DeviceError(f"Device {wanted!r} (from {source}) is not available: {reason} Use cpu, or auto to choose.")
     return device
 
 

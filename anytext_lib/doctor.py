@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jsonargparse import ArgumentParser, Namespace
+
 from anytext_lib import __version__
 from anytext_lib.device import cpu_count, instruction_set
 
@@ -37,6 +39,19 @@ class Finding(NamedTuple):
     topic: str
     text: str
     remedy: str | None = None
+
+
+def doctor_parser() -> ArgumentParser:
+    """The parser of `anytext doctor`."""
+    parser = ArgumentParser(prog="anytext doctor", description="What this machine has of what the course needs.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: ok, machine, findings (each with "
+                        "topic, ok, text, remedy); the exit status stays 0 if ok, else 1")
+    return parser
+
+
+def run_doctor(options: Namespace) -> int:
+    """Carry out `anytext doctor`; returns the exit status."""
+    return doctor(as_json=options.json)
 
 
 def doctor(say: Callable[[str], None] = print, as_json: bool = False) -> int:

@@ -37,21 +37,23 @@ class FolderBusyError(OutputError):
 
 
 @contextlib.contextmanager
-def folder_lock(folder: str | os.PathLike, remedy: str = "wait for it, or choose another output folder"
-                ) -> Iterator[Path]:
+def folder_lock(folder: str | os.PathLike, option: str = "another output folder") -> Iterator[Path]:
     """Hold ``folder`` (made if missing) alone while the block runs.
 
     An advisory lock (``flock``) on the file ``.anytext.lock`` in it, which says who holds it.  The operating system
     releases it when the process dies, however it dies; at the end of the block the file is removed.  Where there are no
     such locks (some network file systems) the block runs without one.
 
+    Args:
+        option: what to choose instead, for the message of an error.
+
     Raises:
         FolderBusyError: another process holds it. OutputError: the folder cannot be made or written.
     """
     root = Path(folder)
-    with explained_output(root):
+    with explained_output(root, option):
         root.mkdir(parents=True, exist_ok=True)
-        file = _locked(root / LOCK, remedy)
+        file = _locked(root / LOCK, option)
     try:
         yield root
     finally:
@@ -113,7 +115,7 @@ def _explanation(error: OSError, target: Path, option: str) -> str | None:
     return None
 
 
-def _locked(path: Path, remedy: str) -> int | None:
+def _locked(path: Path, option: str) -> int | None:
     """A descriptor of ``path`` that holds its lock; None where the system or file system has no locks."""
     try:
         import fcntl
@@ -125,8 +127,8 @@ def _locked(path: Path, remedy: str) -> int | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
-            raise FolderBusyError(errno.EWOULDBLOCK, f"{path.parent} is being written by {_holder(path)}: {remedy}"
-                                  ) from None
+            raise FolderBusyError(errno.EWOULDBLOCK, f"{path.parent} is being written by {_holder(path)}: wait for "
+                                  f"it, or choose {option}") from None
         except OSError:
             os.close(file)
             return None

@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from anytext_lib.data.anyword import AnnotatedImage, AnyWordError
 from anytext_lib.data.batch import Sample
-from anytext_lib.data.pictures import PictureError, read_picture
+from anytext_lib.data.errors import DataOptionError
+from anytext_lib.data.pictures import PictureError
 from anytext_lib.data.sample import SampleConfig, build_sample
 
 MOST_TRIES = 32  # pictures tried in the place of one that cannot be read
@@ -24,8 +25,8 @@ class BadImageWarning(UserWarning):
 
 
 def read_record(record: AnnotatedImage) -> np.ndarray:
-    """The picture of a record from its file, as ``pictures.read_picture``: (h, w, 3) uint8, RGB."""
-    return read_picture(record.path)
+    """``record.read()``: the picture of a record from its file, (h, w, 3) uint8, RGB."""
+    return record.read()
 
 
 class AnyWordDataset(Dataset):
@@ -45,21 +46,21 @@ class AnyWordDataset(Dataset):
             cannot be read.
 
     Raises:
-        ValueError: ``percent`` is out of range, or no picture is left.
+        DataOptionError: ``percent`` is out of range, or no picture is left.
     """
 
     def __init__(self, records: Sequence[AnnotatedImage], config: SampleConfig | None = None, seed: int = 0,
                  percent: float = 1.0, read_image: Callable[[AnnotatedImage], np.ndarray] = read_record):
         if not 0 < percent <= 1:
-            raise ValueError(f"percent is a share in (0, 1], got {percent}: 0.1 keeps a tenth of the pictures")
+            raise DataOptionError(f"percent is a share in (0, 1], got {percent}: 0.1 keeps a tenth of the pictures")
         self.records, self.config, self.seed = records, config or SampleConfig(), int(seed)
         self.read_image, self.epoch = read_image, 0
         kept = _below(records, self.config.wm_thresh)
         self.watermarked = len(records) - len(kept)
         self.rows = _subset(kept, percent, self.seed)
         if not len(self.rows):
-            raise ValueError(f"no picture is left of {len(records)}: {self.watermarked} have a watermark score above "
-                             f"wm_thresh = {self.config.wm_thresh}, and percent = {percent}")
+            raise DataOptionError(f"no picture is left of {len(records)}: {self.watermarked} have a watermark score "
+                                  f"above wm_thresh = {self.config.wm_thresh}, and percent = {percent}")
 
     def __len__(self) -> int:
         return len(self.rows)

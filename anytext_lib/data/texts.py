@@ -22,3 +22,9 @@ def normal_text(text: str) -> str:
         return text
     kept = (" " if c.isspace() else c for c in text if c not in INVISIBLE)
     return unicodedata.normalize("NFC", "".join(kept))
+
+
+def text_fault(text: str) -> str:
+    """What keeps a text in its one form from being text: a control character, or half of a pair of UTF-16; or ''."""
+    bad = [] if text.isprintable() else [c for c in text if unicodedata.category(c) in ("Cc", "Cs")]
+    return f"has a character that is no text, U+{ord(bad[0]):04X}: remove it, or write it anew" if bad else ""

@@ -1,8 +1,7 @@
-"""The command `python -m anytext_lib.db`: train the small detector, compare it with PP-OCRv3."""
+"""The command `anytext db`: train the small detector, compare it with PP-OCRv3."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -27,13 +26,8 @@ def add_db_commands(parser: ArgumentParser) -> None:
 
 
 def run_db(options: Namespace) -> int:
-    """Do what ``options`` (of ``db_parser``) ask; 0 all well, 2 a wrong request."""
-    command = options.subcommand
-    try:
-        return COMMANDS[command](options[command])
-    except (OSError, ValueError) as error:
-        print(f"anytext db {command}: {error}", file=sys.stderr)
-        return 2
+    """Do what ``options`` (of ``db_parser``) ask; returns the exit status."""
+    return COMMANDS[options.subcommand](options[options.subcommand])
 
 
 def train(options: Namespace) -> int:

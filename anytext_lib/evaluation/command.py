@@ -34,14 +34,13 @@ def add_evaluate_commands(parser: ArgumentParser) -> None:
 
 def run_evaluate(options: Namespace) -> int:
     """Do what ``options`` (of ``evaluate_parser``) ask; returns the exit status."""
-    from anytext_lib.evaluation.weights import MetricWeightsError
-    from anytext_lib.ocr.weights import WeightsError
+    from anytext_lib.errors import AnyTextError
 
     command = options.subcommand
     try:
         print(COMMANDS[command](options[command]))
         return 0
-    except (OSError, ValueError, MetricWeightsError, WeightsError) as error:
+    except (AnyTextError, OSError, ValueError) as error:
         print(f"anytext evaluate {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -180,11 +179,12 @@ def _given(options: Namespace) -> dict[str, Any]:
 
 def _device(name: str | None) -> Any:
     from anytext_lib.device import pick_device
+    from anytext_lib.evaluation.errors import EvaluationError
 
     try:
         return pick_device(name)
     except RuntimeError as error:
-        raise ValueError(str(error)) from error
+        raise EvaluationError(str(error)) from error
 
 
 def _told(lines: list[str], result: dict, options: Namespace) -> str:

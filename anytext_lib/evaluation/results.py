@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from anytext_lib.data.atomic import atomic_path
+from anytext_lib.errors import AnyTextError
 
 CARRIED = ("recogniser", "crops", "lines", "sampler", "checkpoint", "seed")
 SLACK = 1e-9
 
 
-class ResultError(ValueError):
+class ResultError(AnyTextError, ValueError):
     """A result file is incomplete or contradicts itself; the message says where."""
 
 

@@ -186,7 +186,11 @@ def _load(options: Namespace, folder: Path, dtype: str):
 
     from anytext_lib.device import pick_device
     from anytext_lib.generation.pipeline import AnyText2Pipeline
+    from anytext_lib.generation.request import RequestError
 
+    if (folder / "udifftext.json").is_file():
+        raise RequestError(f"{folder} holds a UDiffText model, and this command takes AnyText2 models: see "
+                           "UDiffTextModel.from_pretrained and notebook 13")
     device = pick_device(options.device)
     pipeline = AnyText2Pipeline.from_pretrained(folder, "cpu" if options.offload else device, getattr(torch, dtype))
     if options.offload:

@@ -16,6 +16,11 @@ UNBOUNDED = ("The weighting is infinite at this noise level, as the signal-to-no
              "with a limit, such as min_snr, or leave this timestep out")
 
 
+def key_of(name: str) -> str:
+    """The key of a term in logs: its name, and for simple upstream's "sim"."""
+    return "sim" if name == "simple" else name
+
+
 @dataclass(frozen=True)
 class TermValues:
     """Values of one term.
@@ -50,7 +55,7 @@ class Values:
         unweighted mean over the lines, or over the batch of a watched term; "loss"."""
         found = {}
         for name, value in self.terms.items():
-            key, raw = ("sim" if name == "simple" else name), value.raw if value.lines is None else value.lines
+            key, raw = key_of(name), value.raw if value.lines is None else value.lines
             found[key] = value.samples.detach().mean()
             if (value.weight == 0 or value.lines is not None) and len(raw):
                 found[f"{key}_raw"] = raw.detach().mean()

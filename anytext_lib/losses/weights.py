@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from anytext_lib.errors import AnyTextError
+from anytext_lib.errors import AnyTextError, OptionError
 
 Weighting = Callable[[torch.Tensor], torch.Tensor]
 
@@ -121,7 +121,7 @@ class LossWeightSchedule:
     def __post_init__(self):
         for name in ("value", "start", "ramp"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} of a weight schedule must not be negative, got {getattr(self, name)}")
+                raise OptionError(f"{name} of a weight schedule must not be negative, got {getattr(self, name)}")
 
     def __call__(self, step: int) -> float:
         """Weight at an optimizer step, counted from 0."""

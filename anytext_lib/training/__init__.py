@@ -2,7 +2,7 @@
 
 _PLACES = {
     "AnyText2Training": "module", "AnyTextData": "datamodule", "learning_rate_factor": "schedules",
-    "CheckpointError": "storage", "fit": "cli", "validate": "cli",
+    "RunStateError": "storage", "fit": "cli", "validate": "cli",
 }
 
 __all__ = list(_PLACES)  # noqa: PLE0604

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.errors import OptionError
 from anytext_lib.losses import Instruments, LossWeightSchedule, Objective, Step, Term, process_of
+from anytext_lib.losses.objective import key_of
 from anytext_lib.models import freezing
 from anytext_lib.models.conditions import Conditions
 from anytext_lib.randomness import draw_noise
@@ -16,6 +18,8 @@ from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.training.diffusion_training import DiffusionTraining
 from anytext_lib.training.loss_options import chosen_weighting, logged, training_terms
 from anytext_lib.training.reference import ReferenceCache
+from anytext_lib.training.schedules import require_rate, require_timesteps
+from anytext_lib.training.storage import require_same_model
 
 
 class AnyText2Training(DiffusionTraining):
@@ -79,10 +83,9 @@ class AnyText2Training(DiffusionTraining):
             terms, loss_alpha=LossWeightSchedule(loss_alpha, loss_start, loss_ramp),
             loss_beta=LossWeightSchedule(loss_beta, loss_start, loss_ramp), region_weight=region_weight,
             weighting=chosen_weighting(weighting, with_step_weight), monitored=monitor_every > 0))
+        require_rate(learning_rate, warmup_steps)
         self.model = load_model(model)
-        if not 0 <= min_timestep < len(self.model.alphas_cumprod):
-            raise ValueError(f"min_timestep {min_timestep} is no timestep: the model has 0 to "
-                             f"{len(self.model.alphas_cumprod) - 1}")
+        require_timesteps(len(self.model.alphas_cumprod), min_timestep=[min_timestep], val_timesteps=val_timesteps)
         switches = ("sd_locked", "unlock_qkv", "style_ocr_trainable", "cond_stage_trainable", "train_all")
         self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
         if gradient_checkpointing:
@@ -90,6 +93,18 @@ class AnyText2Training(DiffusionTraining):
         self.prediction_type = prediction_type or self.model.prediction_type
         self.instruments: Instruments | None = None
         self.cache = TensorCache(encoder_cache) if encoder_cache > 0 else None
+
+    def setup(self, stage: str) -> None:
+        """Refuse pictures that the UNet cannot halve as often as it does."""
+        grid = self.model.latent_factor * 2 ** (len(self.model.unet.config.block_out_channels) - 1)
+        size = getattr(self.trainer.datamodule, "hparams", {}).get("image_size", (grid, grid))
+        if any(side % grid for side in size):
+            raise OptionError(f"image_size {list(size)} does not suit the model: height and width are multiples of "
+                              f"{grid}")
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Refuse the state of another model before torch lists every tensor."""
+        require_same_model(self, checkpoint, self.trainer.state.fn == "fit")
 
     def on_fit_start(self) -> None:
         self.prepare()
@@ -136,7 +151,10 @@ class AnyText2Training(DiffusionTraining):
         return Step(latents, noise, timesteps, output, batch, self.instruments, network=self.model, watched=watched)
 
     def validation_step(self, batch: AnyTextBatch, batch_idx: int) -> None:
-        """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep."""
+        """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep.
+
+        Terms that have no weight are not computed, and not logged: see ``not_computed``.
+        """
         at = [int(i) if i >= 0 else 10**6 * batch_idx + k for k, i in enumerate(batch.indices.tolist())]
         torch.manual_seed(self.hparams.seed)
         latents, conditions = self.encode(batch), self.model.conditions(batch)
@@ -146,7 +164,7 @@ class AnyText2Training(DiffusionTraining):
             step = self.predict(batch, latents, noise, torch.full((len(batch),), t), conditions)
             found.append({key: float(value) for key, value in logged(step, self.objective(step)).items()})
             self._log_validation({f"{key}/t{t}": found[-1].get(key) for key in ("sim", *self._raw_keys)}, batch)
-        for key in dict.fromkeys(("sim", "ocr", "ctc", *self._added_keys, "loss", *self._raw_keys)):
+        for key in dict.fromkeys(("sim", *self._added_keys, "loss", *self._raw_keys)):
             values = [v[key] for v in found if key in v]
             self._log_validation({key: sum(values) / len(values) if values else None}, batch)
 
@@ -166,15 +184,21 @@ class AnyText2Training(DiffusionTraining):
             features = self.cache.rows(digests(lines), lambda rows: read(lines[rows]), lines.device)
         return self.model.conditions(batch, glyph_features=features)
 
+    def not_computed(self) -> dict[str, str]:
+        """The figures of validation that are left out, with the reason."""
+        raw = "" if self.hparams.monitor_every else "; --monitor_every 1 shows the unweighted term"
+        short = {"ocr": "loss_alpha", "ctc": "loss_beta"}
+        return {f"v/{key}": f"{name} is 0{raw}" for key, name in short.items() if self.objective.weight(key) == 0}
+
     @property
     def _added_keys(self) -> list[str]:
-        """What terms add, by the names that ``Values.log`` gives them."""
-        return ["sim" if name == "simple" else name for name in self.objective.terms]
+        """What terms with a weight add, by the names that ``Values.log`` gives them."""
+        return [key_of(name) for name in self.objective.terms if self.objective.weight(name) != 0]
 
     @property
     def _raw_keys(self) -> list[str]:
         """Unweighted terms that validation measures, the same in every process."""
-        return [f"{key}_raw" for key, term in zip(self._added_keys, self.objective.terms.values(), strict=True)
+        return [f"{key_of(name)}_raw" for name, term in self.objective.terms.items()
                 if term.per_line or term.weight_at(None) == 0]
 
     def _log_validation(self, values: dict[str, float | None], batch: AnyTextBatch) -> None:

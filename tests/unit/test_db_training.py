@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from anytext_lib.cli import main
 from anytext_lib.data.scenes import render_scene
 from anytext_lib.db import DBLoss
-from anytext_lib.db.command import db_parser, run_db
 from anytext_lib.db.detector import DBDetector, load_network, save_network
 from anytext_lib.db.network import DBNet
 from anytext_lib.db.scenes import HELD_OUT, held_out_scenes, make_batch, scene_labels, training_batches
@@ -122,11 +122,11 @@ def test_detector_reads_in_order_and_takes_arrays_and_tensors():
 def test_commands(tmp_path, capsys):
     weights = tmp_path / "db.safetensors"
     arguments = ["train", str(weights), "--steps", "2", "--batch-size", "2", "--side", "64"]
-    assert run_db(db_parser().parse_args(arguments)) == 0 and weights.is_file()
+    assert main(["db", *arguments]) == 0 and weights.is_file()
     assert "CPU seconds" in capsys.readouterr().out
-    assert run_db(db_parser().parse_args(["compare", str(weights), "--scenes", "2", "--side", "64"])) == 0
+    assert main(["db", "compare", str(weights), "--scenes", "2", "--side", "64"]) == 0
     assert capsys.readouterr().out.count(" mean IoU ") == 3
-    assert run_db(db_parser().parse_args(["compare", str(tmp_path / "none.safetensors")])) == 2
+    assert main(["db", "compare", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors" in capsys.readouterr().err
 
 
@@ -139,8 +139,6 @@ def test_broken_weights_given_to_the_command(tmp_path, capsys, kind, told):
     import re
 
     from safetensors.torch import save_file
-
-    from anytext_lib.cli import main
 
     path = tmp_path / "Gewichte für den Detektor.safetensors"
     network = DBNet(**TINY)
@@ -163,7 +161,6 @@ def test_broken_weights_given_to_the_command(tmp_path, capsys, kind, told):
 
 
 def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, capsys):
-    from anytext_lib.cli import main
 
     (tmp_path / "file").write_text("mine")
     assert main(["db", "train", str(tmp_path / "file" / "db.safetensors"), "--steps", "9999"]) == 2

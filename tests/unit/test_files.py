@@ -49,7 +49,7 @@ def test_a_folder_is_held_once_and_again_after(tmp_path):
     for _ in range(2):
         with folder_lock(tmp_path / "a" / "b"):
             with pytest.raises(AnyTextError, match="is being written by another program"):
-                with folder_lock(tmp_path / "a" / "b", "stop it"):
+                with folder_lock(tmp_path / "a" / "b", "another one"):
                     pass
     with pytest.raises(KeyError), folder_lock(tmp_path):
         raise KeyError

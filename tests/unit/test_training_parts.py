@@ -174,15 +174,28 @@ def test_a_finished_epoch_starts_anew():
 
 def test_checkpoint_round_trip(tmp_path):
     io = storage.AtomicCheckpointIO()
-    io.save_checkpoint({"weights": torch.arange(3), "step": 4}, tmp_path / "new" / "step=4.ckpt")
+    state = {"state_dict": {"weight": torch.arange(3.0)}, "loops": {}, "optimizer_states": [], "step": 4}
+    io.save_checkpoint(state, tmp_path / "new" / "step=4.ckpt")
     found = io.load_checkpoint(tmp_path / "new" / "step=4.ckpt")
-    assert found["step"] == 4 and torch.equal(found["weights"], torch.arange(3))
+    assert found["step"] == 4 and torch.equal(found["state_dict"]["weight"], torch.arange(3.0))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["step=4.ckpt"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_checkpoint_that_diverged_or_is_no_state_is_refused(tmp_path, bad):
+    io, path = storage.AtomicCheckpointIO(), tmp_path / "step=4.ckpt"
+    io.save_checkpoint({"state_dict": {"net.weight": torch.tensor([1.0, bad])}, "loops": {}, "optimizer_states": []},
+                       path)
+    with pytest.raises(storage.RunStateError, match=r"step=4.ckpt holds NaN or infinite values in net.weight"):
+        io.load_checkpoint(path)
+    io.save_checkpoint({"net.weight": torch.ones(2)}, path)
+    with pytest.raises(storage.RunStateError, match="is no state of a training run.* give it as --model"):
+        io.load_checkpoint(path)
 
 
 def test_checkpoints_hold_no_code(tmp_path):
     torch.save({"danger": os.system}, tmp_path / "step=1.ckpt")
-    with pytest.raises(storage.CheckpointError, match="more than tensors and plain values"):
+    with pytest.raises(storage.RunStateError, match="more than tensors and plain values"):
         storage.AtomicCheckpointIO().load_checkpoint(tmp_path / "step=1.ckpt")
 
 
@@ -194,7 +207,7 @@ def test_a_cut_off_checkpoint_is_named_and_never_the_last(tmp_path):
     (tmp_path / "step=12.ckpt").write_bytes(data[: len(data) // 2])
     (tmp_path / ".step=14.ckpt.999999999.partial").write_bytes(data)
     assert [path.name for path in storage.checkpoints_in(tmp_path)] == ["step=2.ckpt", "step=10.ckpt"]
-    with pytest.raises(storage.CheckpointError, match=r"step=12.ckpt cannot be read .* take an older one"):
+    with pytest.raises(storage.RunStateError, match=r"step=12.ckpt cannot be read .* take an older one"):
         io.load_checkpoint(tmp_path / "step=12.ckpt")
     assert [path.name for path in storage.remove_partial(tmp_path)] == [".step=14.ckpt.999999999.partial"]
 
@@ -210,14 +223,14 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path, monkeypatch, co
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(storage.os, "fsync", refuse)
-    with pytest.raises(storage.CheckpointError, match=message):
+    with pytest.raises(storage.RunStateError, match=message):
         io.save_checkpoint({"step": 2}, path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["step=1.ckpt"]
 
 
 def test_unwritable_run_folder(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(storage.CheckpointError, match="cannot be written: Not a directory. Choose a folder"):
+    with pytest.raises(storage.RunStateError, match="cannot be written: Not a directory. Choose a folder"):
         storage.require_writable(tmp_path / "file" / "run")
 
 

@@ -142,8 +142,7 @@ class AnyText2Training(DiffusionTraining):
     def predict(self, batch: AnyTextBatch, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
                 conditions=None) -> Step:
         """Run the network at the noisy latents of a batch; noise and timesteps may be on the CPU."""
-        if self.instruments is None:
-            self.prepare()
+        self.prepare()
         noise, timesteps = noise.to(latents), timesteps.to(latents.device)
         conditions = self.conditions(batch) if conditions is None else conditions
         with self.objective.watch(self.model) as watched:

@@ -17,7 +17,7 @@ COMMANDS = {
     "convert": ["convert", "--init-from-sd15", "nowhere", "model"],
     "course": ["course", "run", "00", "--out", "out"],
 }
-DELAYS = [0.2, 0.6, 1.5, 4.0]
+DELAYS = [0.2, 1.5, 4.0]
 NOISE = ("Seed set to 0", "GPU available", "TPU available", "anytext: picture")
 
 
@@ -35,9 +35,10 @@ def test_one_line_and_status_130(tmp_path, command, delay):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     lines = [line for line in err.splitlines() if line.strip() and not line.startswith(NOISE)]
-    if process.returncode != 130:  # it had ended by itself, in the moment of the signal
-        assert process.returncode in (0, 2) and "Traceback" not in err, err
+    if process.returncode in (0, 1, 2):  # it had ended by itself, in the moment of the signal
+        assert "Traceback" not in err and "interrupted" not in err
         return
+    assert process.returncode == 130, err
     assert len(lines) == 1 and lines[0].startswith(f"anytext {command}"), err
     assert "interrupted" in lines[0] or "--ckpt_path last" in lines[0]
     assert "Traceback" not in out + err

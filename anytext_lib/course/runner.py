@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course import books, process, provenance
+from anytext_lib.course import books, form, process, provenance
 from anytext_lib.course.baselines import Baselines, duplicates
 from anytext_lib.course.books import Book
 from anytext_lib.course.paths import CourseError, notebooks_folder
@@ -117,6 +117,8 @@ class Course:
         if self.request.update_baselines and not any(outcome.status != "ok" for outcome in outcomes):
             self.baselines.save()
             self.say(f"Wrote {self.baselines.title}.")
+        if self.request.in_place:
+            form.refresh_map(self.folder)
         return self._conclude(outcomes)
 
     def _task(self, book: Book) -> process.Task:
@@ -147,9 +149,8 @@ class Course:
         records = records_of(notebook)
         problems = self._problems(book, notebook, task, ending, records)
         if not problems and self.request.in_place:
-            costs = provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
-            provenance.write_cost_line(notebook, costs)
-            notebook.metadata["anytext"]["source_hash"] = provenance.source_hash(notebook)  # one line more
+            provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
+            form.finish(notebook, book, books.find_books(self.folder))
         books.write_atomically(task.output, books.as_text(notebook))
         if not problems and self.request.in_place:
             books.write_atomically(book.path, books.as_text(notebook))

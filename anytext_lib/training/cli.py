@@ -181,7 +181,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: not any(text in record.msg for text in ("Tip:", "Detected KeyboardInterrupt")))
-    for logger in map(logging.getLogger, ("lightning.pytorch", "lightning.fabric")):
+    for logger in map(logging.getLogger, ("lightning", "lightning.pytorch", "lightning.fabric")):
         logger.handlers = [ToStderr() if type(part) is logging.StreamHandler else part for part in logger.handlers]
 
 

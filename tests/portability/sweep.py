@@ -100,12 +100,12 @@ class Case:
 
     def _golden(self) -> tuple[dict[str, float], str | None]:
         """Records are the worst shares of the tolerance by test; a golden test that fails is in `failure`."""
-        report = FOLDER / f"golden.{self.variant.name}.json"
+        report = FOLDER / f"golden.{self.variant.name}.jsonl"
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/golden"]
         done = self._call(command, ANYTEXT_GOLDEN_REPORT=str(report))
-        compared = json.loads(report.read_text(encoding="utf-8")) if report.exists() else []
+        compared = map(json.loads, report.read_text(encoding="utf-8").splitlines()) if report.exists() else []
         worst: dict[str, float] = {}
         for entry in compared:
             name = entry["test"].split("[")[0].removeprefix("tests/golden/")

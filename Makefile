@@ -3,7 +3,7 @@
 # JOBS (notebooks, or tests, at a time; they share the cores).
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test lint bench doctor lock clean
+.PHONY: help setup course lab test portable elsewhere lint bench doctor lock clean
 .SUFFIXES:
 
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -12,7 +12,7 @@ JOBS ?= 2
 IN := .venv/bin/python -m
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{printf "%-17s %s\n", $$1, $$2}'
 
 setup: ## make .venv and install the course into it (the commands below do this by themselves)
 	@starter=$$(command -v python3 || command -v python3.13 || command -v python3.12 || command -v python3.11 \
@@ -29,6 +29,12 @@ lab: setup ## open the course in JupyterLab, on copies of your own in work/
 test: setup ## lint, then run every test, the notebooks included
 	@$(IN) ruff check --quiet .
 	@$(IN) pytest --numprocesses=$(JOBS) --dist=worksteal $(PYTEST_ARGS)
+
+portable: setup ## measure how far every recorded number spreads over instruction sets and threads (hours; goes on)
+	@$(IN) tests.portability --profile $(PROFILE) --jobs $(JOBS) $(SWEEP_ARGS)
+
+elsewhere: setup ## golden tests and notebooks 03 05 06 08 14 as on two other processors (SSE4.1; AVX2)
+	@$(IN) tests.portability --fast
 
 lint: setup ## check the style of the code and the notebooks
 	@$(IN) ruff check .

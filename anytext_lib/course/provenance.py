@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from anytext_lib import __version__
 from anytext_lib.course import books
 from anytext_lib.course.baselines import write_yaml
+from anytext_lib.device import instruction_set
 
 PACKAGES = (
     "torch", "numpy", "diffusers", "matplotlib", "opencv-python", "onnxruntime", "rapidocr-onnxruntime", "rapidocr",
@@ -52,8 +53,11 @@ def is_fresh(notebook) -> bool:
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
-    """The machine and the threads used on it, without a path or a name that tells whose it is."""
-    found = {"device": device, "cpu": cpu_model(), "threads": threads, "system": platform.system()}
+    """The machine, the threads and the kernels used on it, without a path or a name that tells whose it is.
+
+    Keys: device, cpu, threads, system, instructions and onednn_limit (see `device.instruction_set`); gpu on CUDA.
+    """
+    found = {"device": device, "cpu": cpu_model(), "threads": threads, "system": platform.system(), **instruction_set()}
     if device.startswith("cuda"):
         import torch
 

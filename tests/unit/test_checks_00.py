@@ -1,61 +1,60 @@
-"""The checks of notebook 00 pass the solutions and give the right hint for typical mistakes."""
+"""The exercises of notebook 00: right answers pass, wrong ones get a fitting hint."""
 
 from __future__ import annotations
 
-import pytest
+from functools import cache
 
-from anytext_lib.course.checks import NotYet
 from anytext_lib.course.checks.nb00 import check_00_read_picture, check_00_smallest_smudge
-from anytext_lib.data import scene_batch
+from anytext_lib.data import scene_batch, to_tensor
+from anytext_lib.data.scenes import render_scene
 from anytext_lib.ocr import PPOCRv3Recognizer, crop_lines
+from tests.unit.exercise_tables import Exercise, exercise_tests
 
 
-@pytest.fixture(scope="module")
-def read():
-    reader = PPOCRv3Recognizer.from_pretrained()
-
-    def read(scene):
-        images, lines, _ = scene_batch([scene])
-        return reader.read(crop_lines(images, lines))
-
-    return read
+@cache
+def reader():
+    return PPOCRv3Recognizer.from_pretrained()
 
 
-def smudged(strength):
-    return "Pattern" if strength < 4 else "Patern"
+def smallest(answer):
+    check_00_smallest_smudge(answer, lambda strength: "Pattern" if strength < 4 else "Patern", "Pattern")
 
 
-def test_solutions_pass(read, capsys):
-    check_00_smallest_smudge(4, smudged, "Pattern")
-    check_00_read_picture(read)
-    assert capsys.readouterr().out.count("✓") == 2
+def read(scene):
+    images, lines, _ = scene_batch([scene])
+    return reader().read(crop_lines(images, lines))
 
 
-def test_unsolved_copies_are_told_so():
-    with pytest.raises(NotYet, match="smallest is still missing: replace `...`"):
-        check_00_smallest_smudge(..., smudged, "Pattern")
-    with pytest.raises(NotYet, match="still missing: replace `...`"):
-        check_00_read_picture(lambda scene: None)
+def read_the_same_line_by_line(scene):
+    images, lines, _ = scene_batch([scene])
+    return [reader().read(crop[None])[0] for crop in crop_lines(images, lines)]
 
 
-@pytest.mark.parametrize(("answer", "hint"), [
-    (4.0, "whole number"), (0, "at least 1"), (1000, "not needed"), (3, "go higher"), (6, "not the smallest"),
-])
-def test_mistakes_in_the_smudge(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_00_smallest_smudge(answer, smudged, "Pattern")
+def read_the_picture_itself(scene):
+    lines = scene_batch([scene])[1]
+    return tuple(reader().read(crop_lines(to_tensor(scene.image), lines)))
 
 
-def test_mistakes_in_reading(read):
-    mistakes = {
-        "list of strings": lambda scene: " ".join(read(scene)),
-        "you return 1 texts": lambda scene: read(scene)[:1],
-        "annotation lies": lambda scene: [line.text for line in scene.lines],
-        "not in the order": lambda scene: read(scene)[::-1],
-        "The picture says": lambda scene: [text.lower() for text in read(scene)],
-        "Only the valid lines": lambda scene: ["Harbour", "Lemon"] if len(read(scene)) == 1 else read(scene),
-        "depends on the annotated": lambda scene: read(scene) if scene.lines[0].text != "Nonsense" else ["a", "b"],
-    }
-    for hint, answer in mistakes.items():
-        with pytest.raises(NotYet, match=hint):
-            check_00_read_picture(answer)
+def read_invalid_lines_too(scene):
+    lines = scene_batch([render_scene(21, (192, 320), texts=["Harbour", "Lemon"], background="flat", effects=False,
+                                      invalid=0)])[1]
+    return reader().read(crop_lines(to_tensor(scene.image), lines))
+
+
+test_right, test_wrong, test_no_answer = exercise_tests(
+    Exercise(smallest, [4, next(s for s in range(1, 9) if s >= 4), 4.0], [
+        ("whole number", 4.5), ("whole number", "4"), ("at least 1", 0), ("not needed", 1000), ("go higher", 3),
+        ("not the smallest", 6)], a_function=False),
+    Exercise(check_00_read_picture, [read, read_the_same_line_by_line, read_the_picture_itself], [
+        ("list of strings", lambda scene: " ".join(read(scene))),
+        ("you return 1 texts", lambda scene: read(scene)[:1]),
+        ("annotation lies", lambda scene: [line.text for line in scene.lines]),
+        ("annotation lies", lambda scene: scene_batch([scene])[1].texts),
+        ("not in the order", lambda scene: read(scene)[::-1]),
+        ("The picture says", lambda scene: [text.lower() for text in read(scene)]),
+        ("The picture says", lambda scene: [text + "!" for text in read(scene)]),
+        ("Only the valid lines", read_invalid_lines_too),
+        ("depends on the annotated", lambda s: read(s) if s.lines[0].text != "Nonsense" else ["a", "b"]),
+        (r"a \*list\* of scenes: scene_batch\(\[scene\]\)", lambda scene: scene_batch(scene)),
+    ]),
+)

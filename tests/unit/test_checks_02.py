@@ -1,20 +1,11 @@
-"""The checks of notebook 02: the solutions pass, untouched and typically wrong answers get their hint."""
+"""The exercises of notebook 02: right answers pass, wrong ones get a fitting hint."""
 
-import pytest
+from __future__ import annotations
+
 import torch
 
-from anytext_lib.course.checks import NotYet
 from anytext_lib.course.checks.nb02 import check_02_eps_from_v, check_02_last_readable
-
-
-def eps_from_v(v, x_t, a):
-    a = a.reshape(-1, 1, 1, 1)
-    return a.sqrt() * v + (1 - a).sqrt() * x_t
-
-
-def last_readable(alphas_cumprod, eps_error, x0_error):
-    amplified = ((1 - alphas_cumprod) / alphas_cumprod).sqrt() * eps_error
-    return int((amplified <= x0_error).nonzero().max())
+from tests.unit.exercise_tables import Exercise, exercise_tests
 
 
 def angle(function):
@@ -25,53 +16,71 @@ def angle(function):
     return answer
 
 
-def test_solutions_pass(capsys):
-    check_02_eps_from_v(eps_from_v)
-    check_02_last_readable(last_readable)
-    assert capsys.readouterr().out.count("✓") == 2
+def eps_by_way_of_x0(v, x_t, a):
+    c, s = a[:, None, None, None] ** 0.5, (1 - a)[:, None, None, None] ** 0.5
+    return (x_t - c * (c * x_t - s * v)) / s
 
 
-@pytest.mark.parametrize("check", [check_02_eps_from_v, check_02_last_readable])
-@pytest.mark.parametrize("empty", [None, ...])
-def test_untouched_exercises_are_told_so(check, empty):
-    with pytest.raises(NotYet, match="still missing"):
-        check(lambda *arguments: empty)
+def eps_by_einsum(v, x_t, a):
+    return torch.einsum("b,bchw->bchw", a.sqrt(), v) + torch.einsum("b,bchw->bchw", (1 - a).sqrt(), x_t)
 
 
-@pytest.mark.parametrize(("answer", "hint"), [
-    (angle(lambda v, x, c, s: c * v - s * x), "sign"),
-    (angle(lambda v, x, c, s: c * x - s * v), "x0, not eps"),
-    (angle(lambda v, x, c, s: s * v + c * x), "changed places"),
-    (angle(lambda v, x, c, s: c**2 * v + s**2 * x), "square roots"),
-    (angle(lambda v, x, c, s: (v + s * x) / c), "left over"),
-    (angle(lambda v, x, c, s: x), "not eps"),
-    (lambda v, x_t, a: a.sqrt() * v + (1 - a).sqrt() * x_t, "reshape a"),
-    (lambda v, x_t, a: torch.zeros(3), "shape of x_t"),
-])
-def test_wrong_conversions_get_their_hint(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_02_eps_from_v(answer)
+def eps_by_the_angle(v, x_t, a):
+    phi = torch.acos(a.sqrt()).view(-1, 1, 1, 1)
+    return torch.cos(phi) * v + torch.sin(phi) * x_t
 
 
-def test_other_errors_of_an_answer_are_not_hidden():
-    with pytest.raises(RuntimeError, match="my own"):
-        check_02_eps_from_v(lambda v, x_t, a: (_ for _ in ()).throw(RuntimeError("my own")))
+def last(factor, within=torch.le):
+    """An answer to exercise 2 from a factor of abar."""
+    def answer(abar, eps_error, x0_error):
+        good = within(factor(abar) * eps_error, torch.as_tensor(x0_error)).nonzero()
+        return int(good.max()) if len(good) else -1
+    return answer
 
 
-def last(factor):
-    return lambda abar, eps_error, x0_error: int((factor(abar) * eps_error <= x0_error).nonzero().flatten().tolist()[-1]
-                                                 if (factor(abar) * eps_error <= x0_error).any() else -1)
+def eps_factor(abar):
+    return ((1 - abar) / abar).sqrt()
 
 
-@pytest.mark.parametrize(("answer", "hint"), [
-    (lambda *arguments: last_readable(*arguments) + 1, "One too far"),
-    (last(lambda a: (1 - a) / a), "square root"),
-    (last(lambda a: (1 - a).sqrt()), "predicts v"),
-    (last(lambda a: a.rsqrt()), "limit at large t"),
-    (last(lambda a: (a / (1 - a)).sqrt()), "upside down"),
-    (lambda *arguments: float(last_readable(*arguments)), "as an int"),
-    (lambda *arguments: 123, "all 1000 timesteps"),
-])
-def test_wrong_timesteps_get_their_hint(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_02_last_readable(answer)
+def last_by_threshold(abar, eps_error, x0_error):
+    return int((abar >= 1 / (1 + (x0_error / eps_error) ** 2)).sum()) - 1
+
+
+def last_by_loop(abar, eps_error, x0_error):
+    t = 0
+    while t + 1 < len(abar) and (1 / float(abar[t + 1]) - 1) ** 0.5 * eps_error <= x0_error:
+        t += 1
+    return t
+
+
+def last_of_another_schedule(abar, eps_error, x0_error):
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return last(eps_factor)((1 - betas).cumprod(0), eps_error, x0_error)
+
+
+test_right, test_wrong, test_no_answer = exercise_tests(
+    Exercise(check_02_eps_from_v, [eps_by_way_of_x0, eps_by_einsum, eps_by_the_angle,
+                                   angle(lambda v, x, c, s: c * v + s * x)], [
+        ("sign", angle(lambda v, x, c, s: c * v - s * x)),
+        ("x0, not eps", angle(lambda v, x, c, s: c * x - s * v)),
+        ("changed places", angle(lambda v, x, c, s: s * v + c * x)),
+        ("square roots", angle(lambda v, x, c, s: c**2 * v + s**2 * x)),
+        ("left over", angle(lambda v, x, c, s: (v + s * x) / c)),
+        ("not eps", angle(lambda v, x, c, s: x)),
+        ("reshape a", lambda v, x_t, a: a.sqrt() * v + (1 - a).sqrt() * x_t),
+        ("shape of x_t", lambda v, x_t, a: torch.zeros(3)),
+        ("a tensor is wanted", lambda v, x_t, a: 0.5),
+        ("eps_from_v raises AttributeError", lambda v, x_t, a: a.root() * v),
+    ]),
+    Exercise(check_02_last_readable, [last(eps_factor), last_by_threshold, last_by_loop], [
+        ("One too far", lambda *arguments: last(eps_factor)(*arguments) + 1),
+        ("square root", last(lambda a: (1 - a) / a)),
+        ("predicts v", last(lambda a: (1 - a).sqrt())),
+        ("limit at large t", last(lambda a: a.rsqrt())),
+        ("upside down", last(lambda a: (a / (1 - a)).sqrt())),
+        ("as an int", lambda *arguments: torch.tensor(last(eps_factor)(*arguments))),
+        ("all 1000 timesteps", lambda *arguments: 123),
+        ("use the argument `alphas_cumprod`", last_of_another_schedule),
+        ("last_readable raises IndexError", lambda a, e, x: int((a < 0).nonzero()[-1])),
+    ]),
+)

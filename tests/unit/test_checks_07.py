@@ -1,10 +1,15 @@
-"""The checks of notebook 07: the solutions pass, untouched and typically wrong answers get their hint."""
+"""The exercises of notebook 07: right answers pass, wrong ones get a fitting hint."""
 
-import pytest
+from __future__ import annotations
+
+import bisect
+
+import numpy as np
 import torch
 
-from anytext_lib.course.checks import NotYet
 from anytext_lib.course.checks.nb07 import check_07_gate, check_07_quantile_step
+from anytext_lib.losses import hard_gate, snr
+from tests.unit.exercise_tables import Exercise, exercise_tests
 
 
 def quantile_step(weights, share):
@@ -12,58 +17,57 @@ def quantile_step(weights, share):
     return int(reached.nonzero()[0])
 
 
-def amplification_gate(limit):
-    return lambda a: (((1 - a) / a).sqrt() <= limit).to(a)
+def quantile_by_counting(weights, share):
+    return int((weights.cumsum(0) < share * weights.sum()).sum())
 
 
-def test_solutions_pass(capsys):
-    check_07_quantile_step(quantile_step)
-    check_07_gate(amplification_gate)
-    assert capsys.readouterr().out.count("✓") == 2
+def quantile_by_loop(weights, share):
+    held = 0.0
+    for t, weight in enumerate(weights.tolist()):
+        held += weight
+        if held >= share * float(weights.sum()):
+            return t
 
 
-@pytest.mark.parametrize("check", [check_07_quantile_step, check_07_gate])
-@pytest.mark.parametrize("empty", [None, ...])
-def test_untouched_exercises_are_told_so(check, empty):
-    with pytest.raises(NotYet, match="still missing"):
-        check(lambda *arguments: empty)
-
-
-def test_an_empty_weighting_is_told_so():
-    with pytest.raises(NotYet, match="what your weighting returns is still missing"):
-        check_07_gate(lambda limit: lambda a: None)
-
-
-@pytest.mark.parametrize(("answer", "hint"), [
-    (lambda w, share: quantile_step(w, share) + 1, "itself counts"),
-    (lambda w, share: quantile_step(w, share) - 1, "not yet reached"),
-    (lambda w, share: int(share * len(w)), "share of the \\*steps\\*"),
-    (lambda w, share: int((w <= share * w.max()).nonzero()[0]), "running sum|share of the"),
-    (lambda w, share: int((w.cumsum(0) >= share).nonzero()[0]), "sum of all weights"),
-    (lambda w, share: (w.cumsum(0) / w.sum() >= share).nonzero()[0], "as an int"),
-    (lambda w, share: 77, "running sum, divided"),
-])
-def test_wrong_steps_get_their_hint(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_07_quantile_step(answer)
+def quantile_by_bisection(weights, share):
+    return bisect.bisect_left(np.cumsum(weights.numpy()) / weights.numpy().sum(), share)
 
 
 def factor(a):
     return ((1 - a) / a).sqrt()
 
 
-@pytest.mark.parametrize(("answer", "hint"), [
-    (lambda limit: lambda a: (factor(a) > limit).to(a), "wrong way round"),
-    (lambda limit: lambda a: (factor(a) ** 2 <= limit).to(a), "square root"),
-    (lambda limit: lambda a: (1 / factor(a) <= limit).to(a), "upside down"),
-    (lambda limit: lambda a: (a >= limit).to(a), "not to abar itself"),
-    (lambda limit: factor, "1 or 0"),
-    (lambda limit: lambda a: factor(a) <= limit, "True and False"),
-    (lambda limit: torch.ones(99), "Return a function"),
-    (lambda limit: lambda a: 1.0, "shape of abar"),
-    (lambda limit: lambda a: (a > 0.3).to(a), "wrong noise levels"),
-    (lambda limit: lambda a: (factor(a) <= limit).float(), "Keep the type"),
-])
-def test_wrong_gates_get_their_hint(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_07_gate(answer)
+test_right, test_wrong, test_no_answer = exercise_tests(
+    Exercise(check_07_quantile_step, [quantile_step, quantile_by_counting, quantile_by_loop, quantile_by_bisection], [
+        ("itself counts", lambda w, share: quantile_step(w, share) + 1),
+        ("not yet reached", lambda w, share: quantile_step(w, share) - 1),
+        (r"share of the \*steps\*", lambda w, share: int(share * len(w))),
+        ("running sum|share of the", lambda w, share: int((w <= share * w.max()).nonzero()[0])),
+        ("sum of all weights", lambda w, share: int((w.cumsum(0) >= share).nonzero()[0])),
+        ("as an int", lambda w, share: (w.cumsum(0) / w.sum() >= share).nonzero()[0]),
+        ("as an int, not a float", lambda w, share: float(quantile_step(w, share))),
+        ("running sum, divided", lambda w, share: 77),
+        (r"At \*least\* the share", lambda w, share: int((w.cumsum(0) / w.sum() > share).nonzero()[0])),
+        ("quantile_step raises TypeError", lambda w, share: w.cumsum() / w.sum()),
+    ]),
+    Exercise(check_07_gate, [
+        lambda limit: lambda a: (factor(a) <= limit).to(a),
+        lambda limit: hard_gate(1 / (1 + limit**2)),
+        lambda limit: lambda a: (a >= 1 / (1 + limit**2)).float(),
+        lambda limit: lambda a: (1 - a <= limit**2 * a) * 1.0,
+        lambda limit: lambda a: torch.where(snr(a) >= 1 / limit**2, 1.0, 0.0),
+        lambda limit: lambda a: torch.tensor([float((1 / x - 1) ** 0.5 <= limit) for x in a.tolist()]),
+    ], [
+        ("wrong way round", lambda limit: lambda a: (factor(a) > limit).to(a)),
+        ("square root", lambda limit: lambda a: (factor(a) ** 2 <= limit).to(a)),
+        ("upside down", lambda limit: lambda a: (1 / factor(a) <= limit).to(a)),
+        ("not to abar itself", lambda limit: lambda a: (a >= limit).to(a)),
+        ("1 or 0", lambda limit: factor),
+        ("True and False", lambda limit: lambda a: factor(a) <= limit),
+        ("Return a function", lambda limit: torch.ones(99)),
+        ("a tensor is wanted", lambda limit: lambda a: 1.0),
+        ("wrong noise levels", lambda limit: lambda a: (a > 0.3).to(a)),
+        ("what your weighting returns is still missing", lambda limit: lambda a: ...),
+        ("your weighting raises RuntimeError", lambda limit: lambda a: 1.0 if factor(a) <= limit else 0.0),
+    ]),
+)

@@ -1,16 +1,25 @@
-"""Checks of notebook 08: right answers pass, typical wrong ones get their hint."""
+"""The exercises of notebook 08: right answers pass, wrong ones get a fitting hint."""
 
 from __future__ import annotations
 
-import pytest
+import numpy as np
 import torch
 
-from anytext_lib.course.checks import NotYet
 from anytext_lib.course.checks.nb08 import check_08_alpha_for, check_08_canvas, check_08_reading_term
+from tests.unit.exercise_tables import Exercise, exercise_tests
 
 
 def alpha_for(share, simple, ocr, weight):
     return share / (weight * ocr / simple).median().item()
+
+
+def alpha_as_a_median(share, simple, ocr, weight):
+    return (share * simple / (weight * ocr)).median()
+
+
+def alpha_sorted_by_hand(share, simple, ocr, weight):
+    ratios = sorted(w * o / s for w, o, s in zip(weight.tolist(), ocr.tolist(), simple.tolist(), strict=True))
+    return share / ratios[len(ratios) // 2]
 
 
 def reading_term(value, image_index, language_weight, step_weight, alpha):
@@ -19,33 +28,19 @@ def reading_term(value, image_index, language_weight, step_weight, alpha):
     return alpha * (step_weight * zeros.index_add(0, image_index, language_weight * value) / count).mean()
 
 
-def test_solutions_pass(capsys):
-    check_08_alpha_for(alpha_for)
-    check_08_reading_term(reading_term)
-    check_08_canvas(2)
-    assert capsys.readouterr().out.count("✓") == 3
+def reading_term_in_a_loop(value, image_index, language_weight, step_weight, alpha):
+    total = 0.0
+    for sample, weight in enumerate(step_weight):
+        own = image_index == sample
+        if own.any():
+            total += weight * (language_weight * value)[own].mean()
+    return alpha * total / len(step_weight)
 
 
-def test_unsolved_copies_say_what_is_missing():
-    for check, what in ((check_08_alpha_for, "what alpha_for returns"), (check_08_reading_term, "what reading_term")):
-        with pytest.raises(NotYet, match=f"{what}.* is still missing"):
-            check(lambda *_: None)
-    with pytest.raises(NotYet, match="the factor is still missing"):
-        check_08_canvas(...)
-
-
-@pytest.mark.parametrize(("wrong", "hint"), [
-    (lambda s, simple, ocr, w: s / (ocr / simple).median(), "step weight is missing"),
-    (lambda s, simple, ocr, w: s / (ocr / w / simple).median(), "belongs to the OCR term"),
-    (lambda s, simple, ocr, w: s * (w * ocr / simple).median(), "upside down"),
-    (lambda s, simple, ocr, w: 1 / (w * ocr / simple).median(), "share is missing|step weight"),
-    (lambda s, simple, ocr, w: s / (w * ocr / simple).mean(), "Take the median"),
-    (lambda s, simple, ocr, w: s * simple.median() / (w * ocr).median(), "ratio of the medians"),
-    (lambda s, simple, ocr, w: 7.0, "must satisfy"),
-])
-def test_wrong_alphas_get_their_hint(wrong, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_08_alpha_for(wrong)
+def reading_term_by_a_matrix(value, image_index, language_weight, step_weight, alpha):
+    member = (image_index == torch.arange(len(step_weight))[:, None]).to(value)
+    mean = member @ (language_weight * value) / member.sum(1).clamp(min=1)
+    return alpha * torch.dot(step_weight, mean) / len(step_weight)
 
 
 def colleague(value, index, language, step, alpha):
@@ -68,28 +63,32 @@ def renormalised(value, index, language, step, alpha):
     return alpha * (step * total / norm.clamp(min=1e-9)).mean()
 
 
-@pytest.mark.parametrize(("wrong", "hint"), [
-    (colleague, "still the colleague's"),
-    (pooled, "over the whole batch"),
-    (divided_by_zero, "0/0"),
-    (renormalised, "renormalised"),
-    (lambda v, i, la, st, a: reading_term(v, i, la, st, 1.0), "alpha is missing"),
-    (lambda v, i, la, st, a: reading_term(v, i, la, torch.ones_like(st), a), "step weight is missing"),
-    (lambda v, i, la, st, a: reading_term(v, i, torch.ones_like(la), st, a), "language weight is missing"),
-    (lambda v, i, la, st, a: reading_term(v, i, la, st.mean().expand_as(st), a), "averaged over the batch"),
-    (lambda v, i, la, st, a: len(st) * reading_term(v, i, la, st, a), "samples are added"),
-    (lambda v, i, la, st, a: torch.zeros(4), "One number"),
-    (lambda v, i, la, st, a: torch.tensor(5.0), "In this order"),
-])
-def test_wrong_totals_get_their_hint(wrong, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_08_reading_term(wrong)
-
-
-@pytest.mark.parametrize(("answer", "hint"), [
-    (4, "each element"), (1, "mean over all elements"), (0.5, "Upside down"), (0.25, "one element"),
-    (16, "Count again"), (3, "2 rms"),
-])
-def test_wrong_factors_get_their_hint(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_08_canvas(answer)
+test_right, test_wrong, test_no_answer = exercise_tests(
+    Exercise(check_08_alpha_for, [alpha_for, alpha_as_a_median, alpha_sorted_by_hand], [
+        ("step weight is missing", lambda s, simple, ocr, w: s / (ocr / simple).median()),
+        ("belongs to the OCR term", lambda s, simple, ocr, w: s / (ocr / w / simple).median()),
+        ("upside down", lambda s, simple, ocr, w: s * (w * ocr / simple).median()),
+        ("share is missing|step weight", lambda s, simple, ocr, w: 1 / (w * ocr / simple).median()),
+        ("Take the median", lambda s, simple, ocr, w: s / (w * ocr / simple).mean()),
+        ("ratio of the medians", lambda s, simple, ocr, w: s * simple.median() / (w * ocr).median()),
+        ("must satisfy", lambda s, simple, ocr, w: 7.0),
+        ("one number, not a Tensor", lambda s, simple, ocr, w: s * simple / (w * ocr)),
+    ]),
+    Exercise(check_08_reading_term, [reading_term, reading_term_in_a_loop, reading_term_by_a_matrix], [
+        ("still the colleague's", colleague),
+        ("over the whole batch", pooled),
+        ("0/0", divided_by_zero),
+        ("renormalised", renormalised),
+        ("alpha is missing", lambda v, i, la, st, a: reading_term(v, i, la, st, 1.0)),
+        ("step weight is missing", lambda v, i, la, st, a: reading_term(v, i, la, torch.ones_like(st), a)),
+        ("language weight is missing", lambda v, i, la, st, a: reading_term(v, i, torch.ones_like(la), st, a)),
+        ("averaged over the batch", lambda v, i, la, st, a: reading_term(v, i, la, st.mean().expand_as(st), a)),
+        ("samples are added", lambda v, i, la, st, a: len(st) * reading_term(v, i, la, st, a)),
+        ("One number", lambda v, i, la, st, a: torch.zeros(4)),
+        ("In this order", lambda v, i, la, st, a: torch.tensor(5.0)),
+        ("reading_term raises RuntimeError", lambda v, i, la, st, a: a * (st * la * v)[9:].view(7).mean()),
+    ]),
+    Exercise(check_08_canvas, [2, 2.0, np.sqrt(4), torch.tensor(2)], [
+        ("each element", 4), ("mean over all elements", 1), ("Upside down", 0.5), ("one element", 0.25),
+        ("Count again", 16), ("2 rms", 3), ("one number", "twice")], a_function=False),
+)

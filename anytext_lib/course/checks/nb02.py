@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import expect, expect_int, expect_tensor, passed, result_of
 
 
 def check_02_eps_from_v(function: Callable) -> None:
@@ -16,14 +16,10 @@ def check_02_eps_from_v(function: Callable) -> None:
     a = torch.tensor([0.9, 0.2], dtype=torch.float64)
     c, s = a.sqrt().reshape(-1, 1, 1, 1), (1 - a).sqrt().reshape(-1, 1, 1, 1)
     x_t, v = c * x0 + s * eps, c * eps - s * x0
-    try:
-        got = answered(function(v, x_t, a), "what eps_from_v returns")
-    except RuntimeError as error:
-        expect("must match" not in str(error),
-               "a has shape (B,), the pictures (B, C, H, W): reshape a to (B, 1, 1, 1), so that every picture of the "
+    reshape = ("a has shape (B,), the pictures (B, C, H, W): reshape a to (B, 1, 1, 1), so that every picture of the "
                "batch gets its own noise level.")
-        raise
-    expect(isinstance(got, torch.Tensor) and got.shape == x_t.shape, "eps has the shape of x_t.")
+    got = result_of("eps_from_v", function, v, x_t, a, hints={"must match": reshape})
+    expect_tensor(got, x_t.shape, "eps has the shape of x_t.")
     mistakes = {
         "this has the sign of the wrong direction. Insert x_t and v: which sign lets x0 cancel?": c * v - s * x_t,
         "this is x0, not eps: the two components have changed places.": c * x_t - s * v,
@@ -39,23 +35,27 @@ def check_02_eps_from_v(function: Callable) -> None:
 
 
 def check_02_last_readable(function: Callable) -> None:
-    """`function(alphas_cumprod, eps_error, x0_error)` gives an int; probed with Stable Diffusion's schedule."""
+    """`function(alphas_cumprod, eps_error, x0_error)` gives an int; probed with two schedules."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    abar = torch.cumprod(1 - betas, dim=0)
+    diffusers = torch.cumprod(1 - betas, dim=0)
+    other = torch.cos(torch.linspace(0.05, 1.5, 600, dtype=torch.float64)) ** 2
     doubt = False  # a wrong answer that fits several mistakes: the next probe tells them apart
-    for eps_error, x0_error in ((0.05, 0.2), (0.2, 0.1), (0.1, 0.1)):
-        got = answered(function(abar, eps_error, x0_error), "what last_readable returns")
-        expect(isinstance(got, int) and not isinstance(got, bool),
-               f"Return one timestep as an int, not {type(got).__name__}.")
+    for abar, eps_error, x0_error in ((diffusers, 0.05, 0.2), (diffusers, 0.2, 0.1), (diffusers, 0.1, 0.1),
+                                      (other, 0.1, 0.1)):
+        got = result_of("last_readable", function, abar, eps_error, x0_error)
+        expect_int(got, "one timestep")
         right = _last(((1 - abar) / abar).sqrt() * eps_error <= x0_error)
+        at_home = _last(((1 - diffusers) / diffusers).sqrt() * eps_error <= x0_error)
+        expect(got != at_home or got == right, "Right for Stable Diffusion's schedule, whatever schedule is given: use "
+                                               "the argument `alphas_cumprod`, which may be another one.")
         expect(got != right + 1, "One too far: at the timestep that you return, the error is already too large. Is "
                                  "the number of good timesteps the same as the last of them?")
         fitting = [hint for hint, good in _mistakes(abar, eps_error, x0_error).items() if got == _last(good) != right]
         expect(len(fitting) != 1, "".join(fitting))
         doubt = doubt or len(fitting) > 1
         expect(got == right or doubt, f"For eps_error {eps_error} and x0_error {x0_error} you return {got}. Compute "
-                                      "the error of x0 at all 1000 timesteps first, then look for the last one within "
-                                      "bounds.")
+                                      f"the error of x0 at all {len(abar)} timesteps first, then look for the last "
+                                      "one within bounds.")
     expect(not doubt, "For eps_error = 0.05 and x0_error = 0.2 not every timestep is within bounds.")
     passed("the reader may look as far as sqrt((1 - abar) / abar) eps_error allows: at equal errors up to t = 353")
 

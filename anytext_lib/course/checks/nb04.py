@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Callable
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import answered, as_number, expect, passed, result_of
 
 # frames -> (class, first, last) of each character
 RUNS: tuple[tuple[list[int], list[tuple[int, int, int]]], ...] = (
@@ -22,7 +22,7 @@ BOXES = ((200.0, 44.0), (300.0, 30.0), (120.0, 60.0))
 def check_04_spans(spans: Callable[[list[int]], list[tuple[int, int, int]]]) -> None:
     """``spans`` returns (class, first frame, last frame) of each run of one character."""
     for ids, wanted in RUNS:
-        found = [tuple(map(int, span)) for span in answered(spans(list(ids)), "what spans returns")]
+        found = _as_spans(result_of("spans", spans, list(ids)))
         if found == wanted:
             continue
         where = f"for the frames {ids}"
@@ -38,10 +38,20 @@ def check_04_spans(spans: Callable[[list[int]], list[tuple[int, int, int]]]) -> 
     passed("spans gives each character its frames")
 
 
+def _as_spans(answer: object) -> list[tuple[int, ...]]:
+    """`answer` as a list of tuples of ints; raises NotYet when it cannot be one."""
+    wanted = "a list of (class, first frame, last frame) is wanted"
+    expect(isinstance(answer, list | tuple), f"{wanted}, not a {type(answer).__name__}.")
+    try:
+        return [tuple(map(int, span)) for span in answer]
+    except (TypeError, ValueError):
+        expect(False, f"{wanted}; an entry of yours is not made of three numbers.")
+
+
 def check_04_flip_angle(flip_angle: Callable[[float, float], float]) -> None:
     """``flip_angle(w, h)`` is atan(w / h) in degrees."""
     for w, h in BOXES:
-        angle = float(answered(flip_angle(w, h), "what flip_angle returns"))
+        angle = as_number(result_of("flip_angle", flip_angle, w, h), "what flip_angle returns")
         wanted = math.degrees(math.atan2(w, h))
         if math.isclose(angle, wanted, abs_tol=0.01):
             continue

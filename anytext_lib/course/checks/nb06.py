@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import as_number, expect, passed, result_of
 from anytext_lib.losses import ctc_loss, frames_needed
 
 PROBES = ((5, [1, 1, 2]), (4, [1, 2]), (6, [2, 1, 1]), (3, [1, 1]), (4, []))  # frames and target of three classes
@@ -18,7 +18,7 @@ def check_06_best_alignment(best_alignment) -> None:
     for number, (frames, target) in enumerate(PROBES):
         generator = torch.Generator().manual_seed(600 + number)
         log_probs = (2 * torch.randn(frames, 3, generator=generator, dtype=torch.float64)).log_softmax(-1)
-        value = float(answered(best_alignment(log_probs, target), "what best_alignment returns"))
+        value = as_number(result_of("best_alignment", best_alignment, log_probs, target), "what best_alignment returns")
         free, total = float(log_probs.amax(-1).sum()), -frames * float(ctc_loss(log_probs[None], [target])[0])
         right = _best_by_hand(log_probs, target)
         where = f"for the target {target} in {frames} frames"
@@ -60,7 +60,7 @@ def check_06_longest_prefix(longest_prefix) -> None:
     """`longest_prefix(text, frames)` is the longest beginning of a text that fits."""
     probes = [("HELLO", 40), ("a" * 30, 40), ("abcdefghij" * 5, 40), ("banana", 6), ("balloon", 7), ("", 4), ("aab", 2)]
     for text, frames in probes:
-        got = answered(longest_prefix(text, frames), "what longest_prefix returns")
+        got = result_of("longest_prefix", longest_prefix, text, frames)
         where = f"longest_prefix({text!r}, {frames})"
         expect(isinstance(got, str),
                f"{where} gives a {type(got).__name__}; the beginning of the text is wanted, a str.")
@@ -78,7 +78,7 @@ def check_06_longest_prefix(longest_prefix) -> None:
 def check_06_per_character(per_character) -> None:
     """`per_character(value, length, frames)` turns nats / frames into nats / length."""
     for value, length, frames in ((0.25, 5, 40), (0.1, 20, 40), (0.5, 4, 80)):
-        got = float(answered(per_character(value, length, frames), "what per_character returns"))
+        got = as_number(result_of("per_character", per_character, value, length, frames), "what per_character returns")
         right = value * frames / length
         where = f"per_character({value}, {length}, {frames})"
         if math.isclose(got, right, rel_tol=1e-6):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import as_number, expect, passed, result_of
 
 
 def check_08_alpha_for(function: Callable) -> None:
@@ -15,7 +15,7 @@ def check_08_alpha_for(function: Callable) -> None:
     generator = torch.Generator().manual_seed(81)
     for share in (0.1, 0.5, 1.0):
         simple, ocr, weight = 0.1 + torch.rand(3, 7, generator=generator, dtype=torch.float64)
-        got = float(answered(function(share, simple, ocr, weight), "what alpha_for returns"))
+        got = as_number(result_of("alpha_for", function, share, simple, ocr, weight), "what alpha_for returns")
         ratio = weight * ocr / simple
         right = share / ratio.median().item()
         if math.isclose(got, right, rel_tol=1e-6):
@@ -52,10 +52,10 @@ def check_08_reading_term(function: Callable) -> None:
     language = torch.tensor([1.0, 0.5, 0.5, 0.5], dtype=torch.float64)
     step = torch.tensor([0.9, 0.6, 0.2, 0.4], dtype=torch.float64)
     alpha = 0.01
-    got = answered(function(value, image_index, language, step, alpha), "what reading_term returns")
-    got = torch.as_tensor(got, dtype=torch.float64)
-    expect(got.ndim == 0, f"One number is wanted, the mean over the samples; this has the shape {tuple(got.shape)}.")
-    got = float(got)
+    got = result_of("reading_term", function, value, image_index, language, step, alpha)
+    shape = tuple(getattr(got, "shape", ()))
+    expect(shape == (), f"One number is wanted, the mean over the samples; this has the shape {shape}.")
+    got = as_number(got, "what reading_term returns")
     expect(not math.isnan(got), "A sample without lines gives 0/0 here: let the count be at least 1.")
     for hint, wrong in _reading_mistakes(value, image_index, language, step, alpha).items():
         expect(not math.isclose(got, wrong, rel_tol=1e-6), hint)
@@ -64,8 +64,9 @@ def check_08_reading_term(function: Callable) -> None:
     expect(math.isclose(got, right, rel_tol=1e-6),
            f"Expected {right:.6f}, got {got:.6f}. In this order: weight the lines, take the mean over each sample's "
            "lines, multiply by the sample's own step weight, take the mean over all samples.")
-    one = function(value[:0], image_index[:0], language[:0], step, alpha)
-    expect(float(one) == 0, "A batch without any line costs nothing: 0 is wanted.")
+    one = result_of("reading_term", function, value[:0], image_index[:0], language[:0], step, alpha)
+    expect(as_number(one, "the term of a batch without lines") == 0,
+           "A batch without any line costs nothing: 0 is wanted.")
     passed("line, sample, batch: the means are in the right order, and no weight is renormalised")
 
 
@@ -99,7 +100,7 @@ def _reading_mistakes(value, image_index, language, step, alpha) -> dict[str, fl
 
 def check_08_canvas(answer) -> None:
     """The factor by which |ocr|/|simple| grows on a canvas of four times the area."""
-    answer = float(answered(answer, "the factor"))
+    answer = as_number(answer, "the factor")
     hints = {
         4.0: "That is the factor of each element: the mean divides by 4 times as many. But the norm also has 4 times "
              "as many elements to add up, squared.",

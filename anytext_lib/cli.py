@@ -1,235 +1,142 @@
-"""The command `anytext`. Libraries are imported by the commands that need them, so that it starts at once."""
+"""The command `anytext`: finds the command that is named, and says in one line what went wrong.
+
+Nothing is imported here but what every command needs, so that it starts at once and can be interrupted at any moment.
+"""
 
 from __future__ import annotations
 
-import ast
 import sys
-from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace
-
-from anytext_lib import __version__
-from anytext_lib.course.paths import CourseError, notebooks_folder
+from anytext_lib.errors import AnyTextError, UsageError
 
 EPILOG = (
     "Exit status: 0 all well; 1 a notebook failed, ran out of its budget, recorded nothing or drifted, or a check "
     "found something, or training failed; 2 the request was wrong; 130 interrupted, 143 stopped; both after saving."
 )
+LIBRARY = {
+    "course": ("anytext_lib.course.command", "the notebooks: run, list, check, exercises, lab, experiment"),
+    "doctor": ("anytext_lib.doctor", "what is here and what is missing"),
+    "data": ("anytext_lib.data.command", "check, convert and index annotated pictures"),
+    "convert": ("anytext_lib.models.command", "upstream's checkpoints to this library's and back"),
+    "generate": ("anytext_lib.generation.command", "new pictures with the words that you ask for"),
+    "edit": ("anytext_lib.generation.command", "write words into a picture"),
+    "evaluate": ("anytext_lib.evaluation.command", "score pictures: ocr, fid, clip, lpips"),
+    "db": ("anytext_lib.db.command", "train and compare the small text detector"),
+}
+"""Name: module with NAME_parser or add_NAME_commands and with run_NAME, and what the command does."""
+TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained model on held-out data"}
+INTERRUPTED = 130
+AFTER_CTRL_C = {"course": "the notebooks that were running have been stopped",
+                "evaluate": "the same command goes on from there"}
+"""What else is to be said when a command was interrupted."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line `arguments` (default: those of the process) and return the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] and arguments[0] in TRAINING:  # LightningCLI reads these arguments itself
-        from anytext_lib.udifftext import command as udifftext
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line ``arguments`` (default: those of the process) and return the exit status.
 
-        if udifftext.names_udifftext(arguments[1:]):
-            return udifftext.run(arguments[0], arguments[1:])
-        from anytext_lib.training import cli as training
-
-        return getattr(training, arguments[0])(arguments[1:])
-    options = build_parser(arguments[:1]).parse_args(arguments)
+    This is the one place where errors of the commands are caught: ``AnyTextError``, and what Ctrl-C raises.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return COMMANDS[options.subcommand](options[options.subcommand])
-    except CourseError as error:
-        print(f"anytext: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nanytext: interrupted; the notebooks that were running have been stopped.", file=sys.stderr)
-        return 130
+        return _run(given)
+    except BaseException as error:
+        if _came_of_interrupt(error):
+            return _interrupted(given, last=arguments is None)
+        if not isinstance(error, AnyTextError):
+            raise
+        name = _name(given[:1] if isinstance(error, UsageError) else given)
+        print("\n".join([f"{name}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr, flush=True)
+        return error.exit_status
 
 
-def build_parser(first: Sequence[str] = ()) -> ArgumentParser:
-    """The parser of all commands; the options of those in ``LIBRARY`` only where ``first`` names the command.
+def _interrupted(arguments: list[str], last: bool) -> int:
+    """Say so in one line; ``last``: Python ends after this, and another Ctrl-C shall not show a traceback."""
+    if last:
+        import os
+        import signal
+
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    after = AFTER_CTRL_C.get(arguments[0]) if arguments else None
+    line_end = "\n" if sys.stderr.isatty() else ""  # behind the terminal's ^C
+    print(f"{line_end}{_name(arguments)}: interrupted" + (f"; {after}" if after else ""), file=sys.stderr, flush=True)
+    return INTERRUPTED
+
+
+def build_parser(first: list[str] | tuple[str, ...] = ()):
+    """The parser of all commands (jsonargparse's); the options of those in ``LIBRARY`` only if ``first`` names them.
 
     Their libraries would otherwise be imported by every command.
     """
-    parser = ArgumentParser(prog="anytext", description="AnyText2's objectives, taken apart.", epilog=EPILOG)
+    from jsonargparse import ArgumentParser
+
+    from anytext_lib import __version__
+    from anytext_lib.usage import HelpFormatter
+
+    parser = ArgumentParser(prog="anytext", description="AnyText2's objectives, taken apart.", epilog=EPILOG,
+                            exit_on_error=False, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"anytext {__version__}")
     commands = parser.add_subcommands(required=True)
-    course = ArgumentParser(description="The notebooks of the course.", epilog=EPILOG)
-    commands.add_subcommand("course", course, help="the notebooks: run, list, check, exercises, experiment")
-    commands.add_subcommand("doctor", ArgumentParser(description="What this machine has of what the course needs."),
-                            help="what is here and what is missing")
     for name, about in TRAINING.items():
         commands.add_subcommand(name, ArgumentParser(description=f"See anytext {name} --help."), help=about)
-    for name, (module, _, about) in LIBRARY.items():
-        _add_library_command(commands, name, import_module(module) if name in first else None, about)
-    parts = course.add_subcommands(required=True)
-    parts.add_subcommand("run", _run_parser(), help="execute notebooks and hold their numbers to the baselines")
-    parts.add_subcommand("list", _selection("List the notebooks."), help="list the notebooks and their parameters")
-    parts.add_subcommand("check", _selection("Check the saved notebooks against the rules of the course."),
-                         help="check saved notebooks and learners' copies")
-    parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
-                         help="write the learners' copies, without solutions")
-    parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
+    for name, (module, about) in LIBRARY.items():
+        found = import_module(module) if name in first else None
+        add_parts = getattr(found, f"add_{name}_commands", None)
+        make = getattr(found, f"{name}_parser", ArgumentParser)
+        part = ArgumentParser(description=about, epilog=getattr(found, "EPILOG", None)) if add_parts else make()
+        commands.add_subcommand(name, part, help=about)
+        if add_parts:
+            add_parts(part)
     return parser
 
 
-def _add_library_command(commands, name: str, module: ModuleType | None, about: str) -> None:
-    """Add a command of ``LIBRARY``: one with commands of its own, one with options only, or an empty place."""
-    add_parts = getattr(module, f"add_{name}_commands", None)
-    make = getattr(module, f"{name}_parser", ArgumentParser)
-    parser = ArgumentParser(description=about, epilog=getattr(module, "EPILOG", None)) if add_parts else make()
-    commands.add_subcommand(name, parser, help=about)
-    if add_parts:
-        add_parts(parser)
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] and arguments[0] in TRAINING:  # LightningCLI reads these arguments itself
+        from anytext_lib.training.systems import training_of
+
+        return training_of(arguments[1:])(arguments[0], arguments[1:])
+    options = _parse(arguments)
+    if options is None:
+        return 0
+    module, _ = LIBRARY[options.subcommand]
+    return getattr(import_module(module), f"run_{options.subcommand}")(options[options.subcommand])
 
 
-def _folder(parser: ArgumentParser) -> ArgumentParser:
-    parser.add_argument("--folder", type=Path | None, help="folder of notebooks (default: the repository's)")
-    return parser
+def _parse(arguments: list[str]):
+    """The options; None where no command is named, after its help was printed."""
+    from argparse import ArgumentError
+
+    from anytext_lib.usage import commands_of, innermost, usage_error
+
+    parser = build_parser(arguments[:1])
+    inner, _, rest = innermost(parser, arguments)
+    if commands_of(inner) and not rest:
+        inner.print_help()
+        return None
+    try:
+        return parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise usage_error(str(error), parser, arguments) from error
 
 
-def _selection(description: str) -> ArgumentParser:
-    parser = _folder(ArgumentParser(description=description))
-    parser.add_argument("notebooks", type=str, nargs="*", help="numbers or names, as 02 or 02_diffusion (default: all)")
-    return parser
+def _name(arguments: list[str]) -> str:
+    """How the message begins: the command, and its part where it has parts."""
+    if not arguments or arguments[0] not in TRAINING | LIBRARY:
+        return "anytext"
+    parts = [word for word in arguments[1:2] if arguments[0] in ("course", "data", "evaluate", "db") and word.isalpha()]
+    return " ".join(["anytext", arguments[0], *parts])
 
 
-def _run_parser() -> ArgumentParser:
-    parser = _selection("Execute notebooks.")
-    parser.epilog = EPILOG
-    parser.add_argument("--profile", type=str, default="default", help="set of parameters in profiles.yaml")
-    parser.add_argument("-p", "--parameter", action="append", metavar="NAME=VALUE",
-                        help="override a parameter of every selected notebook; may be repeated")
-    parser.add_argument("--jobs", type=int, default=1, help="notebooks at a time")
-    parser.add_argument("--check", action="store_true", help="compare recorded numbers with the baselines")
-    parser.add_argument("--update-baselines", action="store_true", help="make the recorded numbers the baselines")
-    parser.add_argument("--in-place", action="store_true", help="publish: write outputs back into notebooks/")
-    parser.add_argument("--out", type=Path | None, help="folder for executed notebooks (default: build/notebooks/...)")
-    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
-    parser.add_argument("--budget-factor", type=float, default=1.0, help="stretch all time budgets by this factor")
-    return parser
-
-
-def _experiment_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Run a recorded experiment again.")
-    parser.add_argument("name", type=Literal["ocr_losses", "objectives", "beyond"], help="the experiment")
-    parser.add_argument("--profile", type=str, default="default", help="quick, default or gpu")
-    parser.add_argument("--out", type=Path | None, help="folder of the results (default: build/experiments/NAME)")
-    parser.add_argument("--seeds", type=int | None, help="number of seeds (default: the profile's)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
-    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
-    return parser
-
-
-def parse_parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """["n=3", "name=x"] as {"n": 3, "name": "x"}: Python literals, else text. Raises CourseError without a `=`."""
-    found = {}
-    for pair in pairs or []:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise CourseError(f"-p {pair!r}: write NAME=VALUE, as in -p steps=20.")
-        try:
-            found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            found[name] = text
-    return found
-
-
-def course_run(options: Namespace) -> int:
-    """`anytext course run`."""
-    from anytext_lib.course.runner import Request, run
-
-    if options.check and options.update_baselines:
-        raise CourseError("--check and --update-baselines exclude each other: compare, or replace.")
-    return run(Request(
-        notebooks=options.notebooks, profile=options.profile, parameters=parse_parameters(options.parameter),
-        jobs=options.jobs, check=options.check, update_baselines=options.update_baselines, in_place=options.in_place,
-        out=options.out, folder=options.folder, device=options.device, budget_factor=options.budget_factor,
-    ))
-
-
-def course_list(options: Namespace) -> int:
-    """`anytext course list`."""
-    from anytext_lib.course import books
-    from anytext_lib.course.profiles import load_profiles
-
-    folder = notebooks_folder(options.folder)
-    profiles = load_profiles(folder)
-    for book in books.select(books.find_books(folder), options.notebooks):
-        budgets = [f"{name} {profile.setting(book.number).budget_seconds:g} s"
-                   for name, profile in profiles.profiles.items()]
-        print(f"{book.name}\n    {profiles.questions.get(book.number, '(not in profiles.yaml)')}")
-        print(f"    budgets: {', '.join(budgets)}")
-        for name, (value, comment) in books.parameters_of(books.read(book.path), book.name).items():
-            print(f"    {name} = {value!r}  # {comment}")
-    return 0
-
-
-def course_check(options: Namespace) -> int:
-    """`anytext course check`."""
-    from anytext_lib.course import books
-    from anytext_lib.course.hygiene import check_course, check_notebook
-
-    folder = notebooks_folder(options.folder)
-    chosen = books.select(books.find_books(folder), options.notebooks)
-    problems = [problem for book in chosen for problem in check_notebook(book.path)]
-    if not options.notebooks:
-        problems += check_course(folder)
-    for problem in problems:
-        print(problem)
-    print(f"{len(chosen)} notebooks checked, {len(problems)} problems found.")
-    return 1 if problems else 0
-
-
-def course_exercises(options: Namespace) -> int:
-    """`anytext course exercises`."""
-    from anytext_lib.course.exercises import write_all
-
-    for path in write_all(notebooks_folder(options.folder)):
-        print(f"wrote {path.parent.name}/{path.name}")
-    return 0
-
-
-def course_experiment(options: Namespace) -> int:
-    """`anytext course experiment`."""
-    from importlib import import_module
-
-    experiment = import_module(f"anytext_lib.course.experiments.{options.name}")
-    return experiment.main(options.profile, options.out, options.seeds, options.device, options.jobs)
-
-
-def course(options: Namespace) -> int:
-    """`anytext course`."""
-    return COURSE_COMMANDS[options.subcommand](options[options.subcommand])
-
-
-def doctor(options: Namespace) -> int:
-    """`anytext doctor`."""
-    from anytext_lib.doctor import doctor
-
-    return doctor()
-
-
-def library(name: str) -> Callable[[Namespace], int]:
-    """The function behind a command of ``LIBRARY``."""
-    module, run, _ = LIBRARY[name]
-    return lambda options: getattr(import_module(module), run)(options)
-
-
-LIBRARY = {
-    "data": ("anytext_lib.data.command", "run_data", "check, convert and index annotated pictures, or pack them"),
-    "convert": ("anytext_lib.models.command", "run_convert", "upstream's checkpoints to this library's and back"),
-    "generate": ("anytext_lib.generation.command", "run_generate", "new pictures with the words that you ask for"),
-    "edit": ("anytext_lib.generation.command", "run_edit", "write words into a picture"),
-    "evaluate": ("anytext_lib.evaluation.command", "run_evaluate", "score pictures: ocr, fid, clip, lpips"),
-    "db": ("anytext_lib.db.command", "run_db", "train and compare the small text detector"),
-}
-"""Name: module (with a function NAME_parser), function that runs the command, what it does."""
-COMMANDS: dict[str, Callable[[Namespace], int]] = {
-    "course": course, "doctor": doctor, **{name: library(name) for name in LIBRARY},
-}
-TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained model on held-out data"}
-COURSE_COMMANDS: dict[str, Callable[[Namespace], int]] = {
-    "run": course_run, "list": course_list, "check": course_check, "exercises": course_exercises,
-    "experiment": course_experiment,
-}
+def _came_of_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C is the reason: imports of C++ and Lightning turn KeyboardInterrupt into errors of their own."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        if isinstance(link, KeyboardInterrupt):
+            return True
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__
+    return False
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from anytext_lib.errors import AnyTextError
+
 if TYPE_CHECKING:
     import torch
 
@@ -12,15 +14,31 @@ VARIABLE = "ANYTEXT_DEVICE"
 """Environment variable that overrides the automatic choice."""
 
 
+class DeviceError(AnyTextError, RuntimeError):
+    """The device that was asked for is unknown, or not available on this machine."""
+
+
 def cpu_count() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def instruction_set() -> dict[str, str | None]:
+    """What decides the last digits of a sum on this CPU: the kernels that PyTorch and oneDNN choose.
+
+    "instructions" is PyTorch's choice (DEFAULT, AVX2, AVX512, ...; ATEN_CPU_CAPABILITY lowers it) and "onednn_limit"
+    the limit set on oneDNN by ONEDNN_MAX_CPU_ISA (AVX2, SSE41, ...), None if there is none.
+    """
+    import torch
+
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    return {"instructions": torch.backends.cpu.get_cpu_capability(), "onednn_limit": limit or None}
+
+
 def pick_device(name: str | None = None) -> torch.device:
     """The device to compute on: `name`, else the variable ANYTEXT_DEVICE, else "cuda" if there is one, else "cpu".
 
-    Raises RuntimeError when the device asked for is unknown or not available on this machine.
+    Raises DeviceError when the device asked for is unknown or not available on this machine.
     """
     import torch
 
@@ -31,10 +49,10 @@ def pick_device(name: str | None = None) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise RuntimeError(f"Unknown device {wanted!r} (from {source}). Use cpu, cuda, cuda:0, mps or auto.") from error
+        raise DeviceError(f"Unknown device {wanted!r} (from {source}). Use cpu, cuda, cuda:0, mps or auto.") from error
     reason = _why_unavailable(device)
     if reason:
-        raise RuntimeError(f"Device {wanted!r} (from {source}) is not available: {reason} Use cpu, or auto to choose.")
+        raise DeviceError(f"Device {wanted!r} (from {source}) is not available: {reason} Use cpu, or auto to choose.")
     return device
 
 

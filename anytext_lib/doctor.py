@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser, Namespace
 
 from anytext_lib import __version__
-from anytext_lib.device import cpu_count
+from anytext_lib.device import cpu_count, instruction_set
 
 PACKAGES = (
     "torch", "numpy", "diffusers", "onnx", "onnxruntime", "rapidocr-onnxruntime", "rapidocr", "opencv-python",
@@ -37,17 +41,55 @@ class Finding(NamedTuple):
     remedy: str | None = None
 
 
-def doctor(say: Callable[[str], None] = print) -> int:
-    """Print the report through `say`; return 0, or 1 when something needed is missing."""
+def doctor_parser() -> ArgumentParser:
+    """The parser of `anytext doctor`."""
+    parser = ArgumentParser(prog="anytext doctor", description="What this machine has of what the course needs.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: ok, machine, findings (each with "
+                        "topic, ok, text, remedy); the exit status stays 0 if ok, else 1")
+    return parser
+
+
+def run_doctor(options: Namespace) -> int:
+    """Carry out `anytext doctor`; returns the exit status."""
+    return doctor(as_json=options.json)
+
+
+def doctor(say: Callable[[str], None] = print, as_json: bool = False) -> int:
+    """Print the report through `say`, for people or as JSON; return 0, or 1 when something needed is missing.
+
+    The JSON object holds "ok" (whether all that is needed is here), "machine" (`provenance.machine`: device, cpu,
+    threads, system, instructions, onednn_limit, on CUDA gpu; null where PyTorch or the device is missing) and
+    "findings", a list of objects with "topic", "ok", "text" and "remedy" (null where nothing is to do).
+    """
     findings = [finding for examine in EXAMINATIONS for finding in examine()]
+    missing = [finding for finding in findings if finding.remedy]
+    if as_json:
+        listed = [{"topic": topic, "ok": remedy is None, "text": text, "remedy": remedy}
+                  for topic, text, remedy in findings]
+        say(json.dumps({"ok": not missing, "machine": machine(), "findings": listed}, ensure_ascii=False, indent=1))
+        return 1 if missing else 0
     width = max(len(finding.topic) for finding in findings)
     for topic, text, remedy in findings:
         say(f"{'✗' if remedy else '✓'} {topic:<{width}}  {text}")
-    missing = [finding for finding in findings if finding.remedy]
     for finding in missing:
         say(f"\n✗ {finding.topic}: {finding.text}\n  What to do: {finding.remedy}.")
     say("" if missing else "\nEverything that the course needs is here.")
     return 1 if missing else 0
+
+
+def machine() -> dict[str, Any] | None:
+    """The machine as provenance records it, or None where PyTorch or the device asked for is missing."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    from anytext_lib.course import provenance
+    from anytext_lib.device import pick_device
+
+    try:
+        return provenance.machine(str(pick_device()), torch.get_num_threads())
+    except RuntimeError:
+        return None
 
 
 def python() -> Iterator[Finding]:
@@ -83,6 +125,23 @@ def device() -> Iterator[Finding]:
     yield Finding("device", text)
 
 
+def processor() -> Iterator[Finding]:
+    """What the last digits of a number depend on: the CPU, the instruction set in use, and the threads."""
+    from anytext_lib.course.provenance import cpu_model
+
+    yield Finding("CPU", cpu_model())
+    yield Finding("CPU cores", str(cpu_count()))
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    kernels = instruction_set()
+    limit = kernels["onednn_limit"] or "none"
+    yield Finding("instructions", f"{kernels['instructions']} (PyTorch), oneDNN limit: {limit}")
+    wish = os.environ.get("OMP_NUM_THREADS")
+    yield Finding("threads", f"{torch.get_num_threads()}" + (f" (OMP_NUM_THREADS={wish})" if wish else ""))
+
+
 def memory_and_disk() -> Iterator[Finding]:
     """Room to work in."""
     if importlib.util.find_spec("psutil") is not None:
@@ -92,7 +151,6 @@ def memory_and_disk() -> Iterator[Finding]:
         free, total = memory.available / 2**30, memory.total / 2**30
         tight = f"close other programs; the notebooks want about {MIN_MEMORY_GIB:.0f} GiB"
         yield Finding("memory", f"{free:.1f} of {total:.1f} GiB free", tight if free < MIN_MEMORY_GIB else None)
-    yield Finding("CPU cores", str(cpu_count()))
     free = shutil.disk_usage(Path(__file__).parent).free / 2**30
     yield Finding("disk", f"{free:.1f} GiB free", "make room on this disk" if free < MIN_DISK_GIB else None)
 
@@ -132,4 +190,4 @@ def tesseract() -> Iterator[Finding]:
     yield Finding("tesseract", "found" if found else "not installed (optional: a second judge of text)")
 
 
-EXAMINATIONS = (python, device, memory_and_disk, weights, samples, tesseract)
+EXAMINATIONS = (python, device, processor, memory_and_disk, weights, samples, tesseract)

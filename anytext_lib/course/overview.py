@@ -52,7 +52,7 @@ def main() -> None:
         place(strength, 8.7, TOP - 1.04 * k - 0.365, 0.335, cmap="magma", vmax=np.quantile(strength, 0.99))
     for left, title in TITLES.items():
         fig.text(left / SIZE[0], 3.04 / SIZE[1], title, va="center", fontsize=12.5)
-    (data_folder() / "overview.png").write_bytes(style.png_bytes(fig, max_kib=245))
+    (data_folder() / "overview.png").write_bytes(style.png_bytes(fig))
     write_manifest()
 
 

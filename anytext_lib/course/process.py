@@ -1,4 +1,7 @@
-"""Child processes that execute notebooks: started with a clean environment, stopped with all their children."""
+"""Child processes that execute notebooks: started with a clean environment, stopped with all their children.
+
+A notebook that its budget stopped while the machine was busy is tried once more, after all others.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from anytext_lib.course.explore import FRONT_END_VARIABLES
+from anytext_lib.course.meter import Meter, Usage
 from anytext_lib.device import VARIABLE as DEVICE_VARIABLE
 from anytext_lib.device import cpu_count
 
@@ -21,7 +27,7 @@ POLL_SECONDS = 0.05
 
 @dataclass
 class Task:
-    """One notebook to execute: what the worker reads, where it writes, and the seconds it may take."""
+    """One notebook to execute: what the worker reads, where it writes, and the CPU seconds it may use."""
 
     source: Path
     output: Path
@@ -30,7 +36,8 @@ class Task:
     device: str
     threads: str
     process: subprocess.Popen | None = None
-    started: float = 0.0
+    meter: Meter | None = None
+    tries: int = 0
 
     @property
     def result_path(self) -> Path:
@@ -47,12 +54,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a worker ended: "ok", "failed" (a cell raised), "timeout" or "died"; seconds; peak MiB; its last words."""
+    """How a worker ended: its status ("ok", "failed" if a cell raised, "timeout" or "died"), cost and last words.
+
+    `usage` is what it used by the last look at its processes, `excess` the limit that stopped it (None if none did).
+    """
 
     status: str
     seconds: float
     peak_memory_mib: int | None
     last_words: str
+    usage: Usage
+    excess: str | None = None
 
 
 def threads_for(jobs: int) -> str:
@@ -76,7 +88,8 @@ def environment(task: Task) -> dict[str, str]:
     }
 
 
-def run_all(tasks: Sequence[Task], jobs: int, on_start=lambda task: None) -> Iterator[tuple[Task, Ending]]:
+def run_all(tasks: Sequence[Task], jobs: int, on_start: Callable[[Task], None] = lambda task: None,
+            on_retry: Callable[[Task, Ending], None] = lambda task, ending: None) -> Iterator[tuple[Task, Ending]]:
     """Run the tasks, `jobs` at a time, and yield each with its ending as it ends. Leaves no process behind."""
     waiting, running = list(tasks), []
     try:
@@ -86,10 +99,15 @@ def run_all(tasks: Sequence[Task], jobs: int, on_start=lambda task: None) -> Ite
                 on_start(task)
                 _start(task)
                 running.append(task)
-            ended = [task for task in running if _has_ended(task)]
-            for task in ended:
+            ended = [(task, excess) for task in running if (excess := _excess(task)) or task.process.poll() is not None]
+            for task, excess in ended:
                 running.remove(task)
-                yield task, _ending(task)
+                ending = _ending(task, excess)
+                if ending.status == "timeout" and ending.usage.busy and task.tries == 1:
+                    on_retry(task, ending)
+                    waiting.append(task)
+                else:
+                    yield task, ending
             if not ended:
                 time.sleep(POLL_SECONDS)
     finally:
@@ -111,16 +129,18 @@ def _start(task: Task) -> None:
         task.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(task), cwd=task.output.parent
         )
-    task.started = time.perf_counter()
+    task.meter, task.tries = Meter(task.process.pid, task.budget_seconds), task.tries + 1
 
 
-def _has_ended(task: Task) -> bool:
-    return task.process.poll() is not None or time.perf_counter() - task.started > task.budget_seconds
+def _excess(task: Task) -> str | None:
+    """The limit that a running task has passed; None if none, or if it has ended by itself."""
+    return task.meter.excess() if task.process.poll() is None else None
 
 
-def _ending(task: Task) -> Ending:
-    seconds = round(time.perf_counter() - task.started, 2)
-    timed_out = task.process.poll() is None
+def _ending(task: Task, excess: str | None) -> Ending:
+    usage = task.meter.usage()
+    seconds = round(usage.seconds, 2)
+    timed_out = excess is not None
     if timed_out:
         kill_tree(task.process)
     log = task.log_path.read_text(encoding="utf-8", errors="replace")
@@ -133,13 +153,11 @@ def _ending(task: Task) -> Ending:
     for path in (task.job_path, task.result_path, task.log_path):
         path.unlink(missing_ok=True)
     last_words = "\n".join(log.strip().splitlines()[-12:])
-    return Ending(result["status"], result["seconds"], result["peak_memory_mib"], last_words)
+    return Ending(result["status"], result["seconds"], result["peak_memory_mib"], last_words, usage, excess)
 
 
 def kill_tree(process: subprocess.Popen) -> None:
     """Kill a process and all its descendants (a kernel runs in a session of its own, so groups do not reach it)."""
-    import psutil
-
     try:
         parent = psutil.Process(process.pid)
         family = [*parent.children(recursive=True), parent]

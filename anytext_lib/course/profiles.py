@@ -14,7 +14,7 @@ FILE = "profiles.yaml"
 
 @dataclass(frozen=True)
 class Setting:
-    """How one notebook runs under a profile: overrides of its parameters, and seconds before it is stopped."""
+    """How one notebook runs under a profile: overrides of its parameters, and CPU seconds before it is stopped."""
 
     parameters: dict[str, Any] = field(default_factory=dict)
     budget_seconds: float = 600.0

@@ -1,4 +1,4 @@
-"""Numbers that a notebook claims, stored in its output so that the runner can hold later runs to them."""
+"""Numbers that a notebook claims, stored beside its outputs so that the runner can hold later runs to them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import re
 from typing import Any, NamedTuple
 
 MIME = "application/vnd.anytext.record+json"
+"""The output of one `record`. No viewer draws it: the sentence beside it says the number."""
+KEPT = "records"
+"""Where an executed notebook keeps its numbers: notebook.metadata["anytext"]["records"]."""
 INFORMATIVE_UNITS = frozenset({"s", "ms", "MiB", "GiB"})
 """Units of numbers that depend on the machine: recorded for the reader, never compared."""
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
@@ -31,7 +34,7 @@ class Record(NamedTuple):
 
 
 def record(name: str, value: Any, unit: str | None = None) -> None:
-    """Show `name = value unit` in the notebook's output and store the number there for `anytext course run --check`.
+    """Store a number for `anytext course run --check`; nothing is shown, for the text says what is worth saying.
 
     `value` is a finite number: int, float, a NumPy scalar or a tensor with one element. Units s, ms, MiB and GiB
     mark numbers that depend on the machine and are not compared. Names are unique in a notebook (the runner checks).
@@ -41,8 +44,7 @@ def record(name: str, value: Any, unit: str | None = None) -> None:
 
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"record: {name!r} is no name; use letters, digits and _ . / - and begin with a letter.")
-    entry = Record(name, as_number(name, value), unit)
-    display({MIME: entry._asdict(), "text/plain": str(entry)}, raw=True)
+    display({MIME: Record(name, as_number(name, value), unit)._asdict()}, raw=True)
 
 
 def as_number(name: str, value: Any) -> int | float:
@@ -61,11 +63,22 @@ def as_number(name: str, value: Any) -> int | float:
 
 
 def records_of(notebook: Any) -> list[Record]:
-    """All numbers recorded in the outputs of an executed notebook (nbformat 4), in order, duplicates included."""
-    found = []
+    """All numbers recorded in an executed notebook (nbformat 4), in order, duplicates included.
+
+    They stand in its metadata, where `fold` put them, and in the outputs of cells that ran since, which count first.
+    """
+    found = [data for cell in notebook.cells for output in cell.get("outputs", [])
+             if (data := output.get("data", {}).get(MIME)) is not None]
+    newer = {data["name"] for data in found}
+    kept = [data for data in notebook.metadata.get("anytext", {}).get(KEPT, []) if data["name"] not in newer]
+    return [Record(data["name"], data["value"], data.get("unit")) for data in [*kept, *found]]
+
+
+def fold(notebook: Any) -> None:
+    """Move the recorded numbers of a notebook (changed in place) from its outputs into its metadata."""
+    records = records_of(notebook)
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {}).get(MIME)
-            if data is not None:
-                found.append(Record(data["name"], data["value"], data.get("unit")))
-    return found
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if MIME not in output.get("data", {})]
+    if records:
+        notebook.metadata.setdefault("anytext", {})[KEPT] = [entry._asdict() for entry in records]

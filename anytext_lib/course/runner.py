@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course import books, process, provenance
+from anytext_lib.course import books, form, process, provenance
 from anytext_lib.course.baselines import Baselines, duplicates
 from anytext_lib.course.books import Book
 from anytext_lib.course.paths import CourseError, notebooks_folder
 from anytext_lib.course.profiles import Profile, load_profiles
-from anytext_lib.course.record import Record, records_of
+from anytext_lib.course.record import Record, fold, records_of
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -103,13 +103,15 @@ class Course:
             self.say(f"There is no {self.baselines.title}: this kind of device has no expected numbers, nothing is "
                      "compared. Record some with --update-baselines.")
         outcomes = []
-        for task, ending in process.run_all(tasks, self.request.jobs, self._announce):
+        for task, ending in process.run_all(tasks, self.request.jobs, self._announce, self._retry):
             outcome = self._finish(by_name[task.output.stem], task, ending)
             outcomes.append(outcome)
             self._report(outcome, len(outcomes))
         if self.request.update_baselines and not any(outcome.status != "ok" for outcome in outcomes):
             self.baselines.save()
             self.say(f"Wrote {self.baselines.title}.")
+        if self.request.in_place:
+            form.refresh_map(self.folder)
         return self._conclude(outcomes)
 
     def _task(self, book: Book) -> process.Task:
@@ -121,6 +123,10 @@ class Course:
         if self.request.jobs == 1:
             self.say(f"  {task.output.stem:<32} ", end="", flush=True)
 
+    def _retry(self, task: process.Task, ending: process.Ending) -> None:
+        self.say(f"\n  {task.output.stem}: stopped after {ending.excess} ({ending.usage}); it is tried once more.",
+                 flush=True)
+
     def _finish(self, book: Book, task: process.Task, ending: process.Ending) -> Outcome:
         """Stamp, examine and publish what a worker left."""
         if not task.output.exists():
@@ -128,15 +134,16 @@ class Course:
         notebook = books.read(task.output)
         result = {
             "status": ending.status, "seconds": ending.seconds, "peak_memory_mib": ending.peak_memory_mib,
+            "cpu_seconds": round(ending.usage.cpu_seconds, 1),
         }
         provenance.stamp(notebook, profile=self.profile.name, parameters=self.parameters[book][1],
                          where=self.where, result=result)
+        fold(notebook)
         records = records_of(notebook)
         problems = self._problems(book, notebook, task, ending, records)
         if not problems and self.request.in_place:
-            costs = provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
-            provenance.write_cost_line(notebook, costs)
-            notebook.metadata["anytext"]["source_hash"] = provenance.source_hash(notebook)  # one line more
+            provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
+            form.finish(notebook, book, books.find_books(self.folder))
         books.write_atomically(task.output, books.as_text(notebook))
         if not problems and self.request.in_place:
             books.write_atomically(book.path, books.as_text(notebook))
@@ -147,7 +154,7 @@ class Course:
         if ending.status == "failed":
             return [failing_cell(book.name, notebook)]
         if ending.status == "timeout":
-            return [_timeout(book, notebook, task)]
+            return [_timeout(book, notebook, task, ending)]
         if ending.status != "ok":
             return [_death(book, task, ending)]
         if not records:
@@ -191,20 +198,24 @@ def failing_cell(name: str, notebook) -> str:
     return f"{name}: papermill reported an error, but no cell holds one"
 
 
-def _timeout(book: Book, notebook, task: process.Task) -> str:
+def _timeout(book: Book, notebook, task: process.Task, ending: process.Ending) -> str:
     cells = books.code_cells(notebook)
     unfinished = [cell for cell in cells if cell.execution_count is None and cell.source.strip()]
     source = _quoted(unfinished[0].source) if unfinished else ""
     return (
-        f"{book.name}: stopped after its budget of {task.budget_seconds:g} s ({len(cells) - len(unfinished)} of "
-        f"{len(cells)} code cells had ended; budgets are in profiles.yaml, --budget-factor stretches them); "
-        f"it was in\n{source}"
+        f"{book.name}: {_stopped(task, ending)} {len(cells) - len(unfinished)} of {len(cells)} code cells had ended "
+        f"(budgets are in profiles.yaml, --budget-factor stretches them); it was in\n{source}"
     )
+
+
+def _stopped(task: process.Task, ending: process.Ending) -> str:
+    again = " for the second time" * (task.tries > 1)
+    return f"stopped{again} after {ending.excess}: {ending.usage}."
 
 
 def _death(book: Book, task: process.Task, ending: process.Ending) -> str:
     if ending.status == "timeout":
-        return f"{book.name}: stopped after its budget of {task.budget_seconds:g} s, before its first cell ended"
+        return f"{book.name}: {_stopped(task, ending)} Its first cell had not ended."
     return (
         f"{book.name}: the process or its kernel died (out of memory is the usual cause; "
         f"`anytext doctor` tells how much there is). Its last words:\n{_indented(ending.last_words or '(none)')}"

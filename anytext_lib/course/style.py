@@ -1,7 +1,8 @@
-"""One look for every figure: colour-blind-safe colours, readable text, sharp bitmaps, alternative text.
+"""One look for every figure: colour-blind-safe colours, readable text, sharp bitmaps, words beside the picture.
 
-Figures are shown as an HTML image rather than as a bare PNG output: neither JupyterLab nor nbconvert's default
-template renders the `alt` metadata of a PNG output, and both render `<img alt=...>`.
+A figure is an image/png output, which every viewer of notebooks draws, also those that sanitise or refuse HTML. The
+alternative text stands in its metadata, where VS Code, Gitea and nbconvert's classic template find it. JupyterLab does
+not look there, so a caption, an output of its own below the picture, says in words what the figure shows.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ import base64
 import html
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
+    from PIL import Image
 
 PALETTE = {
-    "orange": "#E69F00",
-    "sky": "#56B4E9",
+    "orange": "#C58800",
+    "sky": "#3D97D2",
     "green": "#009E73",
     "yellow": "#F0E442",
     "blue": "#0072B2",
@@ -28,7 +31,11 @@ PALETTE = {
     "black": "#000000",
     "grey": "#7F7F7F",
 }
-"""The palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), and a grey for what is not the subject."""
+"""The palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), and a grey for what is not the subject.
+
+Their orange and sky are darkened, so that a thin line has a contrast of 3:1 with white paper (WCAG 2, 1.4.11). Yellow
+has not: it is for areas, and for lines on pictures.
+"""
 
 COLORS = {
     "simple": PALETTE["blue"],
@@ -43,6 +50,8 @@ COLORS = {
 
 PIXELS_PER_INCH = 126  # of the stored bitmap
 SHOWN_PER_INCH = 90  # CSS pixels on the page: the bitmap is 1.4 times as fine
+LARGEST = 250_000  # bytes of a bitmap that is finer than the page
+MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+|~&!-])")
 CYCLE = ("blue", "vermillion", "green", "orange", "purple", "sky", "black")
 
 
@@ -94,39 +103,91 @@ def _chinese_families() -> list[str]:
     return list(dict.fromkeys(families))
 
 
-def show(fig: Figure, alt: str, max_kib: int = 120) -> None:
-    """Display `fig` with alternative text and close it.
+def show(fig: Figure, alt: str, caption: str | None = None, max_kib: int | None = None) -> None:
+    """Display `fig` with alternative text and, below it, a caption; close it.
 
-    `alt` says what one sees, for those who do not: it must not be empty. A bitmap larger than `max_kib` KiB is
-    stored with 256 colours (dithered), which keeps pages of noise images small.
+    `alt` says what one sees, for those who do not: it must not be empty. `caption` is plain text (default: the first
+    sentence of `alt`). `max_kib` is accepted for pages that still give it and changes nothing.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
 
-    markup = image_html(png_bytes(fig, max_kib), alt, width=round(fig.get_figwidth() * SHOWN_PER_INCH))
+    png = png_bytes(fig)
+    for data, metadata in figure_outputs(png, alt, round(fig.get_figwidth() * SHOWN_PER_INCH), caption):
+        display(data, metadata=metadata, raw=True)
     plt.close(fig)
-    display({"text/html": markup, "text/plain": f"[figure] {alt.strip()}"}, raw=True)
 
 
-def png_bytes(fig: Figure, max_kib: int = 120) -> bytes:
-    """`fig` as the bytes of a PNG file; with a palette of 256 colours where true colours exceed `max_kib` KiB."""
+def png_bytes(fig: Figure) -> bytes:
+    """`fig` as the bytes of a PNG file in its true colours, as small as they can be stored.
+
+    The bitmap is finer than the page; one that would exceed `LARGEST` bytes, since it holds noise, is as fine as it.
+    """
+    fine = _png(fig, PIXELS_PER_INCH)
+    return fine if len(fine) <= LARGEST else _png(fig, SHOWN_PER_INCH)
+
+
+def _png(fig: Figure, dpi: int) -> bytes:
     from PIL import Image
 
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
-    if buffer.tell() <= max_kib * 1024:
-        return buffer.getvalue()
-    small = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(256).save(small, format="png", optimize=True)
-    return min(buffer.getvalue(), small.getvalue(), key=len)
+    buffer, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi)
+    picture = Image.open(buffer).convert("RGB")
+    if picture.getcolors(256):
+        picture = _with_palette(picture)
+    picture.save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+def _with_palette(picture: Image.Image) -> Image.Image:
+    """An RGB picture of at most 256 colours as one with exactly these in its palette: nothing is lost."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(picture).astype(np.uint32) @ np.uint32([65536, 256, 1])
+    colors, places = np.unique(pixels, return_inverse=True)
+    indexed = Image.fromarray(places.reshape(pixels.shape).astype(np.uint8))
+    indexed.putpalette(np.stack([colors >> 16, colors >> 8, colors], axis=1).astype(np.uint8).tobytes())
+    return indexed
+
+
+def figure_outputs(png: bytes, alt: str, width: int, caption: str | None = None) -> list[tuple[dict, dict]]:
+    """The outputs of a figure, each as (data, metadata): the picture, `width` CSS pixels wide, and its caption.
+
+    Raises ValueError when the alternative text is empty.
+    """
+    alt = _words(alt)
+    caption = _words(caption) if caption else first_sentence(alt)
+    picture = {"image/png": base64.b64encode(png).decode("ascii"), "text/plain": f"[figure] {alt}"}
+    return [
+        (picture, {"image/png": {"alt": alt, "width": width}, "vscode_altText": alt}),
+        ({"text/markdown": f"*{_as_markdown(caption)}*", "text/plain": caption}, {}),
+    ]
+
+
+def first_sentence(text: str) -> str:
+    """`text` up to the first mark that ends a sentence; all of it where none does."""
+    found = re.match(r".+?[.!?][\"'”’)]*(?=\s+[\"'“‘(]?[A-Z]|$)", text, flags=re.DOTALL)
+    return found[0] if found else text
+
+
+def _as_markdown(text: str) -> str:
+    """`text` as markdown that shows it as it is; words with a dollar as code, for two dollars enclose a formula."""
+    words = [f"`{word.replace('`', '')}`" if "$" in word else MARKDOWN.sub(r"\\\1", word) for word in text.split()]
+    return " ".join(words)
+
+
+def _words(alt: str | None) -> str:
+    """`alt` on one line. Raises ValueError when it is empty."""
+    text = " ".join((alt or "").split())
+    if not text:
+        raise ValueError("A figure needs alternative text: say in `alt` what one sees in it.")
+    return text
 
 
 def image_html(png: bytes, alt: str, width: int) -> str:
     """An HTML image of `png` shown `width` CSS pixels wide. Raises ValueError when the alternative text is empty."""
-    if not alt or not alt.strip():
-        raise ValueError("A figure needs alternative text: say in `alt` what one sees in it.")
-    data = base64.b64encode(png).decode("ascii")
-    text = html.escape(" ".join(alt.split()), quote=True)
+    data, text = base64.b64encode(png).decode("ascii"), html.escape(_words(alt), quote=True)
     return f'<img alt="{text}" width="{width}" style="max-width:100%;height:auto" src="data:image/png;base64,{data}">'
 
 
@@ -138,13 +199,14 @@ def show_images(
     columns: int = 4,
     width: float = 8.5,
     suptitle: str | None = None,
-    max_kib: int = 120,
+    caption: str | None = None,
+    max_kib: int | None = None,
     **imshow: Any,
 ) -> None:
     """Display images in a grid of at most `columns` columns, `width` inches wide.
 
     An image is uint8 (H,W,3), a float tensor (3,H,W) in [-1,1], or one channel (H,W) or (1,H,W) of any range, for
-    which `imshow` may give cmap, vmin, vmax. A tensor (B,C,H,W) is a sequence of images. `alt` and `max_kib` as in
+    which `imshow` may give cmap, vmin, vmax. A tensor (B,C,H,W) is a sequence of images. `alt` and `caption` as in
     `show`.
     """
     import matplotlib.pyplot as plt
@@ -159,14 +221,14 @@ def show_images(
     shape = max(array.shape[0] / array.shape[1] for array in arrays)
     lines = max((title.count("\n") + 1 for title in titles or []), default=0)
     height = rows * (width / columns * shape + 0.19 * lines + 0.06) + (0.3 if suptitle else 0)
-    fig, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="compressed")
     for ax in axes.flat:
         ax.axis("off")
     for index, (ax, array) in enumerate(zip(axes.flat, arrays, strict=False)):
         ax.imshow(array, **({"cmap": "gray"} | imshow if array.ndim == 2 else {}))
         ax.set_title(titles[index] if titles is not None else "")
     fig.suptitle(suptitle)
-    show(fig, alt, max_kib)
+    show(fig, alt, caption)
 
 
 def as_picture(image: Any) -> np.ndarray:

@@ -6,6 +6,8 @@ import re
 
 import numpy as np
 
+from anytext_lib.data.texts import normal_text
+
 PLACEHOLDER = "*"  # its token embedding is replaced by that of a line of text
 MAX_WORDS = 128
 PHRASES = ("Text says ", "Image with words ", "The picture reads ", "Captions are ", "Texts are ", "Text: ")
@@ -34,7 +36,7 @@ def image_caption(caption: str, rng: np.random.Generator, max_words: int = MAX_W
         max_words: most words; a Chinese, Japanese or Korean character counts as one.
         wm_score: adds 'with watermarks' above one half, 'no watermarks' up to it; None adds nothing.
     """
-    caption = caption.replace(PLACEHOLDER, " ").strip()
+    caption = normal_text(caption).replace(PLACEHOLDER, " ").strip()
     if wm_score is not None:
         caption = f"{caption} {'with' if wm_score > WATERMARKED else 'no'} watermarks".strip()
     if count_words(caption) <= max_words:

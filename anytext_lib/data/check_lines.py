@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from anytext_lib.data.fonts import MissingGlyphError, fonts_for, load_fonts
+from anytext_lib.data.texts import normal_text
 from anytext_lib.data.typefaces import characters_of
 
 OVERHANG = 0.02  # how far, in parts of the longer side, a polygon may reach out of its picture: annotators' slips
@@ -43,7 +44,8 @@ def _outside(points: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[str, s
 
 
 def text_faults(text: str, max_chars: int, fonts: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
-    """(kind, what) for the text of a line that can be read; ``fonts``: files besides the fonts of the course."""
+    """(kind, what) for the text of a line that can be read, in its one form; ``fonts``: files besides the course's."""
+    text = normal_text(text)
     if not text.strip():
         yield "empty_text", "the text is empty, but the line is valid"
         return

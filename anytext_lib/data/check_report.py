@@ -9,6 +9,7 @@ from pathlib import Path
 REMEDIES = {
     "truncated_json": "restore the file or download it again",
     "malformed_json": "correct it at that place, or write the file again",
+    "no_picture": "name the pictures in data_list; `anytext data convert` makes it of a plain folder",
     "malformed_field": "correct the field; the schema is anytext_lib/data/anyword.schema.json",
     "missing_image": "restore the picture, correct img_name or data_root, or remove the entry",
     "corrupt_image": "restore the picture or remove the entry; training skips and counts such pictures",

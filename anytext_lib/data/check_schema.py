@@ -47,7 +47,11 @@ def _validator():
 def schema_faults(entry: Any) -> Iterator[SchemaFault]:
     """The rules that an entry of data_list breaks, in the order of the fields' names; of each field the first."""
     seen = set()
-    for error in sorted(_validator().iter_errors(entry), key=lambda e: [str(p) for p in e.absolute_path]):
+    try:
+        errors = sorted(_validator().iter_errors(entry), key=lambda e: [str(p) for p in e.absolute_path])
+    except (RecursionError, ValueError):  # it puts the value into its message
+        return  # the reader tells more
+    for error in errors:
         fault = _fault(error)
         if fault.path not in seen:
             seen.add(fault.path)
@@ -66,6 +70,12 @@ def _fault(error) -> SchemaFault:
     return SchemaFault(_kind(path, error), path, f"must be {rule}, got {_short(error.instance)}")
 
 
+def kind_of(field: str) -> str:
+    """The kind of problem for a ``field``, as annotations[0].color, that the reader refuses."""
+    name = field.split(".")[-1].split("[")[0] if field.startswith("annotations[") else ""
+    return {"color": "wrong_color", "polygon": "polygon_degenerate"}.get(name, "malformed_field")
+
+
 def _kind(path: tuple, error) -> str:
     """The kind of problem for a broken rule at ``path``."""
     name = path[2] if len(path) > 2 and path[0] == "annotations" else ""
@@ -77,5 +87,5 @@ def _kind(path: tuple, error) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""The command `anytext data`: check, convert, index, shards."""
+"""The command `anytext data`: check, convert, index."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
+
+from anytext_lib.errors import AnyTextError
 
 ABOUT = "Annotated pictures in the AnyWord form: check, convert, prepare."
 EPILOG = "Exit status: 0 all well; 1 problems were found in the data; 2 the request was wrong."
@@ -23,16 +25,17 @@ def data_parser() -> ArgumentParser:
 
 def add_data_commands(parser: ArgumentParser) -> None:
     """Give ``parser`` the subcommands.  A parser that is itself a subcommand must have been added to its own before."""
-    parts = parser.add_subcommands(required=True)
+    parts = parser.add_subcommands(required=False)
     parts.add_subcommand("check", _check_parser(), help="hold a data set to its schema, with a remedy for each problem")
     parts.add_subcommand("convert", _convert_parser(), help="make one of a plain folder (CSV, JSONL, ICDAR 2015)")
     parts.add_subcommand("index", _index_parser(), help="build the memory-mapped index of a large annotation file")
-    parts.add_subcommand("shards", _shards_parser(), help="write pictures and annotations into tar files (webdataset)")
 
 
 def _check_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Check an annotation file and its pictures.", epilog=EPILOG)
-    parser.add_argument("path", type=Path, help="annotation file (JSON), or a folder with an annotations.json")
+    parser = ArgumentParser(prog="anytext data check", epilog=EPILOG,
+                            description="Check an annotation file and its pictures.")
+    parser.add_argument("path", type=Path | None, nargs="?",
+                        help="annotation file (JSON), or a folder with an annotations.json")
     parser.add_argument("--images", type=Literal["decode", "open", "none"], default="decode",
                         help="decode every picture; open it for its size only (faster); or leave pictures alone")
     parser.add_argument("--max-chars", type=int, default=20, help="longest text that is drawn and read")
@@ -50,8 +53,9 @@ def _check_parser() -> ArgumentParser:
 
 
 def _convert_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Turn a folder of pictures into a data set.", epilog=EPILOG)
-    parser.add_argument("folder", type=Path, help="folder of the pictures")
+    parser = ArgumentParser(prog="anytext data convert", description="Turn a folder of pictures into a data set.",
+                            epilog=EPILOG)
+    parser.add_argument("folder", type=Path | None, nargs="?", help="folder of the pictures")
     parser.add_argument("--output", type=Path | None, help="annotation file (default: annotations.json in the folder)")
     parser.add_argument("--form", type=Literal["auto", "csv", "jsonl", "icdar"], default="auto",
                         help="of the annotations (default: by what is there)")
@@ -62,40 +66,25 @@ def _convert_parser() -> ArgumentParser:
 
 
 def _index_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Build the index of an annotation file, unless it is up to date.",
-                            epilog=EPILOG)
-    parser.add_argument("path", type=Path, help="annotation file (JSON)")
+    parser = ArgumentParser(prog="anytext data index", epilog=EPILOG,
+                            description="Build the index of an annotation file, unless it is up to date.")
+    parser.add_argument("path", type=Path | None, nargs="?", help="annotation file (JSON)")
     parser.add_argument("--cache", type=Path | None, help="folder for the index (default: beside the JSON)")
     parser.add_argument("--rebuild", action="store_true", help="build it in any case")
     return parser
 
 
-def _shards_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Write pictures and annotations into tar files.", epilog=EPILOG)
-    parser.add_argument("path", type=Path, help="annotation file (JSON)")
-    parser.add_argument("output", type=Path, help="folder for the shards")
-    parser.add_argument("--per-shard", type=int, default=1000, help="samples of a shard")
-    parser.add_argument("--cache", type=Path | None, help="folder for the index (default: beside the JSON)")
-    parser.add_argument("--skip-missing", action="store_true", help="leave out entries whose picture is missing")
-    parser.add_argument("--force", action="store_true", help="replace shards that are there")
-    return parser
-
-
 def run_data(options: Namespace) -> int:
     """Do what ``options`` (of ``data_parser``) ask; 0 all well, 1 problems in the data, 2 a wrong request."""
-    from anytext_lib.data.anyword import AnyWordError
-    from anytext_lib.data.convert import ConversionError
-    from anytext_lib.data.shard_writer import ShardError
-
     command = options.subcommand
+    if command is None or (options[command].get("path", options[command].get("folder"))) is None:
+        (PARSERS[command]() if command else data_parser()).print_help(sys.stderr)
+        return AnyTextError.exit_status
     try:
         return COMMANDS[command](options[command])
-    except (AnyWordError, ConversionError) as error:
+    except AnyTextError as error:
         print(f"anytext data {command}: {error}", file=sys.stderr)
-        return 1
-    except (OSError, ValueError, ShardError) as error:
-        print(f"anytext data {command}: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
 
 
 def check(options: Namespace) -> int:
@@ -146,22 +135,6 @@ def index(options: Namespace) -> int:
     return 0
 
 
-def shards(options: Namespace) -> int:
-    """`anytext data shards`."""
-    from anytext_lib.data.index import AnyWordIndex, print_report
-    from anytext_lib.data.shard_writer import write_shards
-
-    records = AnyWordIndex.open(options.path, cache=options.cache)
-    made = write_shards(records, options.output, options.per_shard, options.force, options.skip_missing,
-                        report=print_report)
-    print(f"{options.output}: {made.samples} samples in {len(made.paths)} shards")
-    for path in made.missing[:5]:
-        print(f"left out, there is no picture {path}")
-    if len(made.missing) > 5:
-        print(f"... and {len(made.missing) - 5} more without a picture")
-    return 1 if made.missing else 0
-
-
 class _Progress:
     """Tells how far a long check is, on standard error, every ten seconds."""
 
@@ -174,4 +147,5 @@ class _Progress:
             print(f"anytext: {done} pictures checked", file=sys.stderr, flush=True)
 
 
-COMMANDS = {"check": check, "convert": convert, "index": index, "shards": shards}
+PARSERS = {"check": _check_parser, "convert": _convert_parser, "index": _index_parser}
+COMMANDS = {"check": check, "convert": convert, "index": index}

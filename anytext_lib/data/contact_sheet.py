@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,10 @@ import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation
 from anytext_lib.data.atomic import atomic_path
+from anytext_lib.data.errors import DataOptionError
 from anytext_lib.data.fonts import MissingGlyphError, fonts_for, load_fonts, pil_font
+from anytext_lib.data.pictures import PictureError
+from anytext_lib.data.texts import normal_text
 
 TILE, MARGIN, ROW, TEXT, SHOWN = 384, 14, 21, 15, 8  # pixels: picture, gap, row of text, letters; lines listed
 PAPER, INK, FAINT, INVALID = (255, 255, 255), (25, 25, 25), (120, 120, 120), (120, 120, 120)
@@ -32,12 +36,12 @@ def contact_sheet(images: Sequence[AnnotatedImage], columns: int = 4, path: str 
         a ``PIL.Image`` in RGB.
 
     Raises:
-        ValueError: no images, or a suffix that is no format.
+        DataOptionError: no images, or a suffix that is no format. UnwritableError: the sheet cannot be written.
     """
     from PIL import Image
 
     if not images or columns < 1:
-        raise ValueError(f"a contact sheet needs a picture and a column, got {len(images)} and {columns}")
+        raise DataOptionError(f"a contact sheet needs a picture and a column, got {len(images)} and {columns}")
     tiles = [_tile(image) for image in images]
     columns = min(columns, len(tiles))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
@@ -58,9 +62,14 @@ def _save(sheet, path: Path) -> None:
 
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"{path.name} does not end as a picture does: name the sheet something.png or something.jpg")
+        raise DataOptionError(f"{path.name} does not end as a picture does: name the sheet something.png")
+    data = io.BytesIO()  # Pillow's own errors of writing do not say why
+    try:
+        sheet.save(data, format=kind)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataOptionError(f"a sheet cannot be saved as {path.suffix} ({error}): name it something.png") from error
     with atomic_path(path) as temporary:
-        sheet.save(temporary, format=kind)
+        temporary.write_bytes(data.getbuffer())
 
 
 def _tile(image: AnnotatedImage):
@@ -95,9 +104,8 @@ def _picture(image: AnnotatedImage):
     from PIL import Image, ImageDraw
 
     try:
-        with Image.open(image.path) as file:
-            picture = file.convert("RGB")
-    except (OSError, ValueError, SyntaxError):
+        picture = Image.fromarray(image.read())
+    except PictureError:
         empty = Image.new("RGB", (TILE, TILE // 2), (225, 225, 225))
         _write(ImageDraw.Draw(empty), (12, TILE // 4 - 10), "this picture cannot be read", INK)
         return empty, ""
@@ -133,7 +141,8 @@ def _badge(draw, centre, number: int, colour: tuple[int, int, int], scale: int =
 
 def _write(draw, place: tuple[int, int], text: str, colour, suffix: str = "") -> None:
     """Text in a font that has its letters (others become ?), cut to the tile, with a faint suffix."""
-    text = text.replace("\n", " ")
+    suffix = suffix if len(suffix) <= 24 else suffix[:23] + "…"
+    text = normal_text(text)[:200]
     try:
         name = fonts_for(text)[0]
     except MissingGlyphError:
@@ -141,8 +150,11 @@ def _write(draw, place: tuple[int, int], text: str, colour, suffix: str = "") ->
         text = "".join(c if c in load_fonts()[name].characters else "?" for c in text)
     font = pil_font(name, TEXT)
     room = TILE - 20 - place[0] - pil_font("OpenSans", TEXT - 3).getlength(suffix)
-    while text and font.getlength(text) > room:
-        text = text[:-2].rstrip("…") + "…" if "…" in load_fonts()[name].characters else text[:-1]
+    more = "…" if "…" in load_fonts()[name].characters else ""
+    if font.getlength(text) > room:
+        while text and font.getlength(text + more) > room:
+            text = text[:-1]
+        text += more
     baseline = place[1] + ROW - 6
     draw.text((place[0], baseline), text, fill=colour, font=font, anchor="ls")
     draw.text((place[0] + font.getlength(text), baseline), suffix, fill=FAINT, font=pil_font("OpenSans", TEXT - 3),

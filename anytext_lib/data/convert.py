@@ -8,16 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, write_anyword
-from anytext_lib.data.atomic import atomic_path
 from anytext_lib.data.check_schema import languages
 from anytext_lib.data.convert_readers import READERS, Found, Place
+from anytext_lib.data.errors import DataNotFoundError, DataOptionError
+from anytext_lib.data.names import PictureNameError, clean_name, locate, require_inside
+from anytext_lib.data.pictures import PictureError
+from anytext_lib.data.texts import normal_text, text_fault
+from anytext_lib.errors import AnyTextError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 AUTO = "auto"
 
 
-class ConversionError(ValueError):
+class ConversionError(AnyTextError, ValueError):
     """The annotations cannot be converted; ``problems`` lists all, each with file, line and remedy."""
+
+    exit_status = 1  # problems in the data, as `anytext data check` reports them
 
     def __init__(self, problems: list[str], shown: int = 20):
         self.problems = problems
@@ -66,8 +72,8 @@ def convert_folder(folder: str | os.PathLike, output: str | os.PathLike | None =
 
     Raises:
         ConversionError: something in the annotations is wrong, with all places; nothing is written.
-        FileExistsError: the output exists. FileNotFoundError: no such folder, or nothing to convert.
-        ValueError: an unknown form or language, or several annotation files to choose from.
+        DataOptionError: an unknown form or language, several annotation files to choose from, or the output exists.
+        DataNotFoundError: no such folder, or nothing to convert. UnwritableError: the output cannot be written.
     """
     root = Path(folder)
     target = root / "annotations.json" if output is None else Path(output)
@@ -81,8 +87,7 @@ def convert_folder(folder: str | os.PathLike, output: str | os.PathLike | None =
         raise ConversionError(gathered.problems)
     images = list(gathered.images.values())
     data_root = Path(os.path.relpath(root.resolve(), target.resolve().parent)).as_posix()
-    with atomic_path(target) as temporary:
-        write_anyword(temporary, images, data_root)
+    write_anyword(target, images, data_root)
     lines = [line for image in images for line in image.annotations]
     unannotated = [path for path in gathered.pictures if path.relative_to(root).as_posix() not in gathered.images]
     return Conversion(target, form, len(images), len(lines), sum(not line.valid for line in lines), unannotated)
@@ -116,7 +121,7 @@ class _Gathered:
         self.pictures = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         self.by_stem: dict[str, list[Path]] = {}
         for path in self.pictures:
-            self.by_stem.setdefault(path.stem, []).append(path)
+            self.by_stem.setdefault(normal_text(path.stem), []).append(path)
         self.images: dict[str, AnnotatedImage] = {}
         self.problems: list[str] = []
 
@@ -140,17 +145,26 @@ class _Gathered:
             if language not in languages():
                 self._fault(found.place, f"there is no language {language!r}; write one of {', '.join(languages())}")
                 return
-            image.annotations.append(Annotation(found.polygon, found.text, language, found.valid, found.color))
+            text = normal_text(found.text)
+            if fault := text_fault(text) or text_fault(normal_text(found.caption)):
+                self._fault(found.place, f"a text {fault}")
+                return
+            image.annotations.append(Annotation(found.polygon, text, language, found.valid, found.color))
 
     def _picture(self, found: Found) -> Path | None:
         if not found.by_stem:
-            path = self.root / found.image
-            if path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
+            try:
+                path = locate(self.root, clean_name(found.image))
+                require_inside(self.root, path)
+            except (PictureNameError, PictureError) as error:
+                self._fault(found.place, f"the name of the picture {found.image[:60]!r}: it {error}")
+                return None
+            if path.is_file():
                 return path
             self._fault(found.place, f"there is no picture {found.image!r} in {self.root}; correct the name, or "
                                      "restore the picture")
             return None
-        candidates = self.by_stem.get(found.image, [])
+        candidates = self.by_stem.get(normal_text(found.image), [])
         if len(candidates) != 1:
             many = f"{len(candidates)} pictures are called" if candidates else "there is no picture called"
             self._fault(found.place, f"{many} {found.image}.jpg (or .png ...) in {self.root}; there must be one for "
@@ -164,13 +178,13 @@ class _Gathered:
 
 def _check_request(root: Path, target: Path, form: str, language: str, force: bool) -> None:
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}: give the folder of the pictures")
+        raise DataNotFoundError(f"no folder {root}: give the folder of the pictures")
     if form != AUTO and form not in READERS:
-        raise ValueError(f"form is one of {AUTO}, {', '.join(READERS)}, got {form!r}")
+        raise DataOptionError(f"form is one of {AUTO}, {', '.join(READERS)}, got {form!r}")
     if language != AUTO and language not in languages():
-        raise ValueError(f"language is auto or one of {', '.join(languages())}, got {language!r}")
+        raise DataOptionError(f"language is auto or one of {', '.join(languages())}, got {language!r}")
     if target.exists() and not force:
-        raise FileExistsError(f"{target} exists: give another output, or replace it with force (--force)")
+        raise DataOptionError(f"{target} exists: give another output, or replace it with force (--force)")
 
 
 def _sources(root: Path, form: str, given: Path | None) -> tuple[str, list[Path]]:
@@ -178,21 +192,21 @@ def _sources(root: Path, form: str, given: Path | None) -> tuple[str, list[Path]
     if given is not None and given.is_file():
         by_suffix = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".txt": "icdar"}.get(given.suffix.lower())
         if form == AUTO and by_suffix is None:
-            raise ValueError(f"{given.name} does not say its form: give form (--form csv, jsonl or icdar)")
+            raise DataOptionError(f"{given.name} does not say its form: give form (--form csv, jsonl or icdar)")
         return by_suffix if form == AUTO else form, [given]
     if given is not None and not given.is_dir():
-        raise FileNotFoundError(f"there are no annotations {given}: give a CSV, a JSONL, or a folder of gt_*.txt")
+        raise DataNotFoundError(f"there are no annotations {given}: give a CSV, a JSONL, or a folder of gt_*.txt")
     place = root if given is None else given
     patterns = {"csv": ("*.csv", "*.tsv"), "jsonl": ("*.jsonl",), "icdar": ("gt_*.txt",)}
     found = {kind: sorted({p for pattern in globs for p in place.rglob(pattern)}, key=_natural)
              for kind, globs in patterns.items() if form in (AUTO, kind)}
     found = {kind: paths for kind, paths in found.items() if paths}
     if not found:
-        raise FileNotFoundError(f"no annotations in {place}: there must be a .csv, a .jsonl, or files gt_NAME.txt")
+        raise DataNotFoundError(f"no annotations in {place}: there must be a .csv, a .jsonl, or files gt_NAME.txt")
     kinds = list(found)
     if len(kinds) > 1 or (kinds[0] != "icdar" and len(found[kinds[0]]) > 1):
         names = [path.name for paths in found.values() for path in paths[:3]]
-        raise ValueError(f"several annotation files in {place} ({', '.join(names)}): choose one with annotations "
+        raise DataOptionError(f"several annotation files in {place} ({', '.join(names)}): choose one with annotations "
                          "(--annotations), or a form (--form)")
     return kinds[0], found[kinds[0]]
 

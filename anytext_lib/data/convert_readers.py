@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from anytext_lib.data.anyword import FARTHEST
+from anytext_lib.data.errors import UnreadableError
+
 UNREADABLE = "###"  # ICDAR's text of a line that cannot be read
 CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -100,6 +103,9 @@ def read_jsonl(path: Path) -> Iterator[Found]:
         except json.JSONDecodeError as error:
             yield Found(place, problem=f"not JSON ({error.msg}, column {error.colno}); write one object a line")
             continue
+        except (RecursionError, ValueError):  # brackets in brackets; an integer of thousands of digits
+            yield Found(place, problem="nested too deeply, or a number of thousands of digits; write it anew")
+            continue
         if not isinstance(row, dict):
             yield Found(place, problem='must be an object such as {"image": "a.jpg", "quad": [...], "text": "..."}')
             continue
@@ -156,9 +162,13 @@ def _icdar_line(place: Place, stem: str, text: str) -> Found:
 def _content(path: Path) -> Iterator[Found]:
     """The text of a file without byte order mark and carriage returns; yields the problem and returns None if bad."""
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnreadableError(f"cannot read {path}: {error.strerror}; look at the permissions") from error
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        line = content[: error.start].count(b"\n") + 1
         yield Found(Place(path, line), problem="not UTF-8; save the file as UTF-8")
         return None
 
@@ -186,10 +196,10 @@ def _caption(row: dict) -> str:
 def _number(value: Any, name: str) -> float:
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
-        raise _Fault(f"{name} must be a number (pixels), got {value!r}")
+    if not abs(number) <= FARTHEST:  # nor NaN
+        raise _Fault(f"{name} must be a number (pixels), got {str(value)[:60]!r}")
     return number
 
 

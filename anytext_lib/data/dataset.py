@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 
 from anytext_lib.data.anyword import AnnotatedImage, AnyWordError
 from anytext_lib.data.batch import Sample
+from anytext_lib.data.errors import DataOptionError
+from anytext_lib.data.pictures import PictureError
 from anytext_lib.data.sample import SampleConfig, build_sample
 
 MOST_TRIES = 32  # pictures tried in the place of one that cannot be read
@@ -22,12 +24,9 @@ class BadImageWarning(UserWarning):
     """A picture cannot be read and another one is taken in its place; the message names it."""
 
 
-def read_image(record: AnnotatedImage) -> np.ndarray:
-    """The picture of a record from its file: (h, w, 3) uint8, RGB."""
-    from PIL import Image
-
-    with Image.open(record.path) as picture:
-        return np.array(picture.convert("RGB"))
+def read_record(record: AnnotatedImage) -> np.ndarray:
+    """``record.read()``: the picture of a record from its file, (h, w, 3) uint8, RGB."""
+    return record.read()
 
 
 class AnyWordDataset(Dataset):
@@ -43,24 +42,25 @@ class AnyWordDataset(Dataset):
         config: how samples are made.
         seed: of the subset and of everything random in the samples.
         percent: share of the pictures to keep, in (0, 1]: a random choice drawn with ``seed``, not the first ones.
-        read_image: from a record to its picture (h, w, 3) uint8, RGB; any exception means that it cannot be read.
+        read_image: from a record to its picture (h, w, 3) uint8, RGB; a PictureError means that it
+            cannot be read.
 
     Raises:
-        ValueError: ``percent`` is out of range, or no picture is left.
+        DataOptionError: ``percent`` is out of range, or no picture is left.
     """
 
     def __init__(self, records: Sequence[AnnotatedImage], config: SampleConfig | None = None, seed: int = 0,
-                 percent: float = 1.0, read_image: Callable[[AnnotatedImage], np.ndarray] = read_image):
+                 percent: float = 1.0, read_image: Callable[[AnnotatedImage], np.ndarray] = read_record):
         if not 0 < percent <= 1:
-            raise ValueError(f"percent is a share in (0, 1], got {percent}: 0.1 keeps a tenth of the pictures")
+            raise DataOptionError(f"percent is a share in (0, 1], got {percent}: 0.1 keeps a tenth of the pictures")
         self.records, self.config, self.seed = records, config or SampleConfig(), int(seed)
         self.read_image, self.epoch = read_image, 0
         kept = _below(records, self.config.wm_thresh)
         self.watermarked = len(records) - len(kept)
         self.rows = _subset(kept, percent, self.seed)
         if not len(self.rows):
-            raise ValueError(f"no picture is left of {len(records)}: {self.watermarked} have a watermark score above "
-                             f"wm_thresh = {self.config.wm_thresh}, and percent = {percent}")
+            raise DataOptionError(f"no picture is left of {len(records)}: {self.watermarked} have a watermark score "
+                                  f"above wm_thresh = {self.config.wm_thresh}, and percent = {percent}")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -85,8 +85,8 @@ class AnyWordDataset(Dataset):
             record = self.records[row]
             try:
                 image = _checked(self.read_image(record))
-            except Exception as error:  # whatever a damaged file makes a decoder do
-                skipped.append(f"{record.path}: the picture cannot be read ({type(error).__name__}: {error})")
+            except PictureError as error:
+                skipped.append(f"{record.path}: the picture cannot be read: {error}")
                 warnings.warn(f"{skipped[-1]}; the next one is taken in its place", BadImageWarning, stacklevel=2)
                 continue
             rng = np.random.default_rng([self.seed, self.epoch, i, _ITEM])
@@ -98,7 +98,7 @@ class AnyWordDataset(Dataset):
 
 def _checked(image: np.ndarray) -> np.ndarray:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or 0 in image.shape:
-        raise ValueError("it is not an array (h, w, 3) of uint8")
+        raise PictureError("it is not an array (h, w, 3) of uint8")
     return image
 
 

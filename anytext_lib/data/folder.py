@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from anytext_lib.data.errors import DataNotFoundError
+
 ENVIRONMENT = "ANYTEXT_DATA"
-
-
-class DataNotFoundError(FileNotFoundError):
-    """The sample data are not where they were looked for; the message says where, and what to do."""
 
 
 def data_folder(folder: str | os.PathLike | None = None) -> Path:

@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anytext_lib.data.folder import DataNotFoundError, data_folder
+from anytext_lib.errors import AnyTextError
 
 LANGUAGES = ("Latin", "Chinese")
 
 
-class UnknownFontError(KeyError):
+class UnknownFontError(AnyTextError, KeyError):
     """No font of that name; the message lists the names."""
 
     def __str__(self) -> str:
         return self.args[0]
 
 
-class MissingGlyphError(ValueError):
+class MissingGlyphError(AnyTextError, ValueError):
     """A font has no glyph for some characters; the message names them and the fonts that have them."""
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anytext_lib.data.texts import normal_text
 from anytext_lib.data.typefaces import typeface
 
 LINE_SIZE = (80, 512)  # height and width of the picture of a line alone
@@ -62,7 +63,8 @@ def render_glyph_line(text: str, font: str) -> np.ndarray:
     """One line alone: centred, as large as fits into 90% of the picture.
 
     Args:
-        text: at least one visible character. ``font``: a name of ``load_fonts()`` or a font file.
+        text: at least one visible character; drawn in its one form (``normal_text``).
+        font: a name of ``load_fonts()`` or a font file.
 
     Returns:
         (80, 512) uint8 in {0, 1}, without grey levels, as the recogniser of upstream's glyphs is given it.
@@ -70,6 +72,7 @@ def render_glyph_line(text: str, font: str) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     height, width = LINE_SIZE
+    text = normal_text(text)
     face = typeface(font, line_font_size(text, font))
     left, top, right, bottom = face.getbbox(text)
     picture = Image.new("1", (width, height))
@@ -138,7 +141,7 @@ def draw_glyphs(canvas: np.ndarray, text: str, font: str, polygon: np.ndarray,
         color: RGB in 0..255; None, or values above 255 as AnyWord's 500, give white.
         spread: stretch the letter spacing until the line fills the box.
     """
-    box = glyph_box(polygon)
+    text, box = normal_text(text), glyph_box(polygon)
     size = fit_size(text, font, box)
     draw = _draw_stacked if box.vertical else _draw_along
     ink, (x, y) = draw(text, font, size, box, spread)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anytext_lib.data.anyword import AnnotatedImage
+from anytext_lib.data.anyword import AnnotatedImage, root_of
+from anytext_lib.data.errors import DataNotFoundError, DataOptionError, UnwritableError
 from anytext_lib.data.index_build import IndexStamp, StaleIndexError, build_index, read_stamp
 from anytext_lib.data.index_rows import IndexBatch
 
@@ -37,15 +38,18 @@ class AnyWordIndex(Sequence[AnnotatedImage]):
     not grow with the file (the operating system keeps them in its cache, once for all processes).
 
     Args:
-        path: the Arrow file. ``root``: the folder of the pictures. ``rows``: a choice of entries, default all.
+        path: the Arrow file. ``root``: the folder of the pictures, by default as the index says it.
+        rows: a choice of entries, default all.
 
     Raises:
-        FileNotFoundError: there is no such file. StaleIndexError: it is not an index, or one of another version.
+        DataNotFoundError: there is no such file. StaleIndexError: it is not an index, or one of another version.
     """
 
-    def __init__(self, path: str | os.PathLike, root: str | os.PathLike, rows: range | np.ndarray | None = None):
-        self.path, self.root = Path(path), Path(root)
+    def __init__(self, path: str | os.PathLike, root: str | os.PathLike | None = None,
+                 rows: range | np.ndarray | None = None):
+        self.path = Path(path)
         self.stamp, self._reader, self._map = _open(self.path)
+        self.root = self.stamp.root(self.path) if root is None else Path(root)
         self.rows = range(self.stamp.entries) if rows is None else rows
         self._batches: dict[int, IndexBatch] = {}
         self._read = 0
@@ -63,23 +67,37 @@ class AnyWordIndex(Sequence[AnnotatedImage]):
                 written. ``rebuild``: build in any case. ``report``: is told what happens and why.
 
         Raises:
-            FileNotFoundError: no such JSON. AnyWordError: it is malformed (nothing is written then).
-            PermissionError: no folder for the index can be written.
+            DataNotFoundError: no such JSON. AnyWordError: it is malformed (nothing is written then).
+            UnwritableError: no folder for the index can be written, or the disk is full.
         """
         source = Path(json_path)
         if not source.is_file():
-            raise FileNotFoundError(f"no annotation file {source}: give the path of a JSON file in the AnyWord form")
+            raise DataNotFoundError(f"no annotation file {source}: give the path of a JSON file in the AnyWord form")
         reason = "as asked"
         for place in _places(source, cache):
             if rebuild or not place.is_file():
                 continue
             reason = _why_stale(place, source)
             if not reason:
-                return cls(place, source.parent / read_stamp(place).data_root)
+                return cls(place, root_of(source, read_stamp(place).data_root))
             report(f"the index {place} is out of date ({reason}); building it anew")
         target = _writable(_places(source, cache))
         stamp = build_index(source, target, report)
-        return cls(target, source.parent / stamp.data_root)
+        return cls(target, root_of(source, stamp.data_root))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> AnyWordIndex:
+        """The index in an Arrow file, which is up to date with its JSON if that is still where it was.
+
+        Raises:
+            DataNotFoundError: there is no such file. StaleIndexError: not an index, or the JSON has changed since.
+        """
+        made = cls(path)
+        source = made.stamp.json_path(made.path)
+        if source is not None and source.is_file() and (reason := _why_stale(made.path, source)):
+            raise StaleIndexError(f"the index {path} is out of date ({reason}): build it again with `anytext data "
+                                  f"index {source}`, or name the JSON, which does so")
+        return made
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -103,7 +121,7 @@ class AnyWordIndex(Sequence[AnnotatedImage]):
         with the same seed.
         """
         if not 0 < percent <= 1:
-            raise ValueError(f"percent is a share above 0 and at most 1, got {percent}")
+            raise DataOptionError(f"percent is a share above 0 and at most 1, got {percent}")
         if percent == 1:
             return self
         kept = np.random.default_rng(seed).permutation(len(self))[: round(len(self) * percent)]
@@ -158,7 +176,7 @@ def _writable(places: list[Path]) -> Path:
             return place
         except OSError:
             continue
-    raise PermissionError(f"the index can be written neither to {' nor to '.join(str(p.parent) for p in places)}: give "
+    raise UnwritableError(f"the index can be written neither to {' nor to '.join(str(p.parent) for p in places)}: give "
                           f"a folder with `cache` (--cache), or set {CACHE}")
 
 

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from anytext_lib.data.anyword import AnnotatedImage, _read_entry, _Where
+from anytext_lib.data.anyword import AnnotatedImage, Where, read_entry, root_of
 from anytext_lib.data.atomic import atomic_path
+from anytext_lib.data.errors import DataNotFoundError
 from anytext_lib.data.index_rows import arrow_schema, to_record_batch
 from anytext_lib.data.json_stream import AnyWordStream
+from anytext_lib.errors import AnyTextError
 
-VERSION = 1
+VERSION = 2
 ROWS = 16384  # entries of a batch
 STAMP = b"anyword"
 
 
-class StaleIndexError(ValueError):
+class StaleIndexError(AnyTextError, ValueError):
     """A file is no index, or one that this version cannot read; the message says why."""
 
 
@@ -29,7 +31,9 @@ class IndexStamp:
 
     Attributes:
         entries: number of entries. ``rows``: entries of every batch but the last. ``lines``: lines of text in all.
-        data_root: folder of the pictures, relative to the JSON. ``size`` (bytes), ``mtime_ns``, ``sha256``: the JSON.
+        data_root: folder of the pictures, as the JSON says it. ``size`` (bytes), ``mtime_ns``, ``sha256``: of the JSON.
+        source: where the JSON lies: its name if the index lies beside it (they move together), else its whole path;
+            '' if there is none.
     """
 
     entries: int
@@ -39,7 +43,16 @@ class IndexStamp:
     size: int
     mtime_ns: int
     sha256: str
+    source: str = ""
     version: int = VERSION
+
+    def json_path(self, index: Path) -> Path | None:
+        """The JSON that the file ``index`` was built from; None if it was built from none."""
+        return index.parent / self.source if self.source else None
+
+    def root(self, index: Path) -> Path:
+        """The folder of the pictures."""
+        return root_of(self.json_path(index) or index, self.data_root)
 
 
 def build_index(json_path: str | os.PathLike, target: str | os.PathLike,
@@ -56,7 +69,7 @@ def build_index(json_path: str | os.PathLike, target: str | os.PathLike,
     def entries() -> Iterable[AnnotatedImage]:
         nonlocal told
         for number, row in stream:
-            yield _read_entry(row, _Where(source, f"data_list[{number}]"), Path())
+            yield read_entry(row, Where(source, number), Path())
             if number % ROWS == 0 and time.monotonic() - told > 10:
                 told = time.monotonic()
                 report(f"index of {source.name}: {number} entries after {told - start:.0f} s")
@@ -65,7 +78,9 @@ def build_index(json_path: str | os.PathLike, target: str | os.PathLike,
         after = source.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise StaleIndexError(f"{source} was changed while its index was built; build it again")
-        return IndexStamp(count, ROWS, lines, stream.data_root, before.st_size, before.st_mtime_ns, stream.sha256)
+        beside = source.resolve().parent == Path(target).resolve().parent
+        return IndexStamp(count, ROWS, lines, stream.data_root, before.st_size, before.st_mtime_ns, stream.sha256,
+                          source.name if beside else str(source.resolve()))
 
     made = write_index(entries(), target, stamp)
     report(f"wrote {target}: {made.entries} entries, {Path(target).stat().st_size / 1e6:.1f} MB, "
@@ -103,20 +118,22 @@ def read_stamp(path: str | os.PathLike) -> IndexStamp:
     """The stamp of an index.
 
     Raises:
-        FileNotFoundError: no such file. StaleIndexError: not an index, damaged, or of another version.
+        DataNotFoundError: no such file. StaleIndexError: not an index, damaged, or of another version.
     """
     import pyarrow as pa
 
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no index {path}: open the JSON with AnyWordIndex.open, which builds it")
+        raise DataNotFoundError(f"there is no index {path}: build it with `anytext data index` and the JSON")
     try:
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source)
             _, note = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1)
             found = json.loads(note[STAMP])
             known = reader.schema.equals(arrow_schema())
-    except (pa.ArrowInvalid, pa.ArrowKeyError, KeyError, TypeError, ValueError, OSError) as error:
-        raise StaleIndexError(f"{path} is damaged or no index: {error}") from error
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+        raise StaleIndexError(f"{path} is damaged or no index ({error}): build it again with `anytext data index` and "
+                              "the JSON") from error
     if found.get("version") != VERSION or not known:
-        raise StaleIndexError(f"{path} was written by another version of the library")
+        raise StaleIndexError(f"{path} was written by another version of the library: build it again with `anytext "
+                              "data index` and the JSON")
     return IndexStamp(**found)

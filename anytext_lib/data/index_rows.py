@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation
+from anytext_lib.data.names import locate
 
 
 def arrow_schema():
@@ -78,7 +79,7 @@ class IndexBatch:
         lines = [Annotation(self.points[ends[j] : ends[j + 1]].copy(), text, language, valid, _unpack(int(color)))
                  for text, language, valid, color, j in rows]
         name = self.name[row].as_py()
-        return AnnotatedImage(root / name, name, self.caption[row].as_py(), lines, self.wm_score[row].as_py(),
+        return AnnotatedImage(locate(root, name), name, self.caption[row].as_py(), lines, self.wm_score[row].as_py(),
                               self.skipped[row].as_py())
 
 

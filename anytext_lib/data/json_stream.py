@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from anytext_lib.data.anyword import AnyWordError
+from anytext_lib.data.errors import DataNotFoundError, UnreadableError
 
 CHUNK = 1 << 20  # bytes read at a time
 LONGEST_ENTRY = 1 << 26  # characters; a longer one is taken for a quotation mark or bracket that was never closed
@@ -37,7 +38,7 @@ class AnyWordStream:
         self.data_root: str | None = None
         self.sha256, self.entries = "", 0
         if not self.path.is_file():
-            raise FileNotFoundError(f"no annotation file {self.path}: give the path of a JSON file in the AnyWord form")
+            raise DataNotFoundError(f"no annotation file {self.path}: give the path of a JSON file in the AnyWord form")
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Yield (number, row), the row as it is (not checked).
@@ -46,14 +47,22 @@ class AnyWordStream:
             AnyWordError: the file is not JSON in UTF-8, or has another shape. TruncatedError: it ends too soon.
         """
         self.data_root, self.sha256, self.entries = None, "", 0
-        with open(self.path, "rb") as file:
+        try:
+            file = open(self.path, "rb")
+        except OSError as error:
+            raise UnreadableError(f"cannot read {self.path}: {error.strerror}; look at the permissions") from error
+        with file:
             text = _Text(self.path, file)
             yield from self._top(text)
             self.sha256 = text.hash.hexdigest()
 
     def _top(self, text: _Text) -> Iterator[tuple[int, Any]]:
-        if text.peek() == "\ufeff":
-            text.fail("it starts with a byte order mark; save it as UTF-8 without one")
+        if text.peek() == "\ufeff":  # what Windows' editors put before UTF-8
+            text.at += 1
+        if not text.peek():
+            text.fail(f"the file is empty; it must be {_SHAPE}")
+        if text.peek() == "[":
+            text.fail(f"must be {_SHAPE}; write {{\"data_root\": \".\", \"data_list\": [...]}} around the list")
         text.expect("{", f"must be {_SHAPE}")
         seen = False
         while text.peek() != "}":
@@ -65,7 +74,7 @@ class AnyWordStream:
             else:
                 value = text.value(f"the field {name}")
                 if name == "data_root":
-                    if not isinstance(value, str):
+                    if not isinstance(value, str) or not value.isprintable():
                         text.fail(f'data_root must be a string, the folder of the pictures ("." for this one), '
                                   f"got {value!r}")
                     self.data_root = value
@@ -75,6 +84,8 @@ class AnyWordStream:
         self._finish(text, seen)
 
     def _finish(self, text: _Text, seen: bool) -> None:
+        if text.peek() == "{":
+            text.fail(f"one object a line; the file must be {_SHAPE} (`anytext data convert` makes one of a JSONL)")
         if text.peek():
             text.fail("something follows the closing brace; remove it")
         if self.data_root is None:
@@ -156,14 +167,18 @@ class _Text:
                     return value
             except json.JSONDecodeError as error:
                 self._judge(error, what)
+            except (RecursionError, ValueError) as error:  # brackets in brackets; an integer of thousands of digits
+                kind = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+                self.fail(f"{what} cannot be read: {kind}; correct it there, or write the file again")
             self.more()
 
     def _judge(self, error: json.JSONDecodeError, what: str) -> None:
         """Return if reading on may help, else raise."""
         near_end = error.pos >= len(self.text) - _LOOKAHEAD or error.msg.startswith("Unterminated string")
-        if near_end and self.ended:
+        closed = any(bracket in self.text[error.pos :] for bracket in "]}")  # something follows: it is not cut there
+        if near_end and self.ended and (error.msg.startswith("Unterminated string") or not closed):
             self.cut_off(f"{what} is not complete")
-        if not near_end or len(self.text) - self.at > LONGEST_ENTRY:
+        if not near_end or self.ended or len(self.text) - self.at > LONGEST_ENTRY:
             place = self.at
             self.at = error.pos
             problem = f"malformed JSON in {what} ({error.msg}, column {self._column(error.pos)})"

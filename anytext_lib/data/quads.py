@@ -9,10 +9,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from anytext_lib.errors import AnyTextError
+
+_FARTHEST = 1e6  # pixels; OpenCV draws with integers of 32 bits
 MASK_THRESHOLD = 127 / 255  # upstream thresholds the 0..255 mask at 127
 
 
-class BadLineError(ValueError):
+class BadLineError(AnyTextError, ValueError):
     """A line of text has no area to read: the message names the line, the reason and the remedy."""
 
 
@@ -70,8 +73,8 @@ def polygon_mask(polygon, size: tuple[int, int]) -> np.ndarray:
     points = np.asarray(polygon, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
         raise BadLineError(f"a polygon needs at least three (x, y) points, got shape {points.shape}")
-    if not np.isfinite(points).all():
-        raise BadLineError("the polygon has a coordinate that is not finite")
+    if not (np.abs(points) <= _FARTHEST).all():  # nor NaN
+        raise BadLineError(f"the polygon has a coordinate that is not finite, or more than {_FARTHEST:.0f} pixels away")
     mask = np.zeros(size, np.uint8)
     cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 255)
     return mask

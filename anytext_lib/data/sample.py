@@ -14,17 +14,21 @@ from anytext_lib.data.anyword import NO_COLOUR, AnnotatedImage, Annotation
 from anytext_lib.data.batch import Sample
 from anytext_lib.data.captions import MAX_WORDS, image_caption, text_caption
 from anytext_lib.data.chinese import split_chinese
+from anytext_lib.data.errors import DataOptionError
 from anytext_lib.data.fonts import MissingGlyphError
 from anytext_lib.data.glyphs import LINE_SIZE, draw_glyphs, render_glyph_line
 from anytext_lib.data.hints import font_hint
 from anytext_lib.data.positions import draw_jitter, position_mask
 from anytext_lib.data.quads import BadLineError, line_quad, polygon_mask
-from anytext_lib.data.typefaces import choose_font
+from anytext_lib.data.texts import normal_text
+from anytext_lib.data.typefaces import check_fonts, choose_font
 
 
 @dataclass(frozen=True)
 class SampleConfig:
     """How samples are made; names and defaults are upstream's where it has them.
+
+    A value out of range raises a DataOptionError, a font that is none an UnknownFontError.
 
     Attributes:
         max_lines: most lines of a sample; of more, a random choice is kept and the rest goes to the invalid mask.
@@ -38,7 +42,8 @@ class SampleConfig:
         glyph_scale: size of ``Sample.glyphs`` over that of the picture, 1 or 2.
         image_size: (H, W) in pixels, or one number for both; pictures are resized to it.
         font: name or file of the font used where it can write the text, without ``rand_font``; None takes the first.
-        fonts: names or files of fonts by language, for texts that the fonts of the course cannot write.
+            A FontWarning tells of the first text that it cannot write.
+        fonts: names or files of fonts by language (one or several), which are asked before those of the course.
         max_words: most words of the image caption. ``cap_watermark``: whether it tells of watermarks, if scores exist.
         position_jitter: whether position masks are sometimes grown or shrunk.
     """
@@ -55,7 +60,7 @@ class SampleConfig:
     glyph_scale: int = 1
     image_size: tuple[int, int] | int = (512, 512)
     font: str | None = None
-    fonts: dict[str, list[str]] | None = None
+    fonts: dict[str, str | list[str]] | None = None
     max_words: int = MAX_WORDS
     cap_watermark: bool = True
     position_jitter: bool = True
@@ -65,18 +70,20 @@ class SampleConfig:
         object.__setattr__(self, "image_size", size)
         object.__setattr__(self, "font_hint_area", tuple(self.font_hint_area))
         if len(size) != 2 or not all(isinstance(v, int) and v >= 16 for v in size):
-            raise ValueError(f"image_size is (height, width) of at least 16 pixels each, got {self.image_size}")
+            raise DataOptionError(f"image_size is (height, width) of at least 16 pixels each, got {self.image_size}")
         for name in ("max_lines", "max_chars", "max_words"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is a number of at least 1, got {getattr(self, name)}")
+                raise DataOptionError(f"{name} is a number of at least 1, got {getattr(self, name)}")
         for name in ("mask_ratio", "font_hint_prob", "color_prob"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability in [0, 1], got {getattr(self, name)}")
+                raise DataOptionError(f"{name} is a probability in [0, 1], got {getattr(self, name)}")
         low, high = self.font_hint_area if len(self.font_hint_area) == 2 else (1, 0)
         if not 0 < low <= high <= 1:
-            raise ValueError(f"font_hint_area is (least, most) with 0 < least <= most <= 1, got {self.font_hint_area}")
+            raise DataOptionError(f"font_hint_area is (least, most) with 0 < least <= most <= 1, got "
+                                  f"{self.font_hint_area}")
         if self.glyph_scale not in (1, 2):
-            raise ValueError(f"glyph_scale is 1 or 2, got {self.glyph_scale}")
+            raise DataOptionError(f"glyph_scale is 1 or 2, got {self.glyph_scale}")
+        object.__setattr__(self, "fonts", check_fonts(self.font, self.fonts))
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ def _choose_lines(record, source, config, rng) -> tuple[list[_Line], list[np.nda
 
 
 def _make_line(annotation: Annotation, polygon: np.ndarray, config: SampleConfig, rng: np.random.Generator) -> _Line:
-    text = annotation.text[: config.max_chars]
+    text = normal_text(annotation.text)[: config.max_chars]
     if not text.strip():
         raise BadLineError("the text is blank: give it a text, or mark the line valid: false")
     language = split_chinese(annotation.language, text)

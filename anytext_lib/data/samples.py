@@ -19,6 +19,7 @@ import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword, write_anyword
 from anytext_lib.data.folder import DataNotFoundError, data_folder
+from anytext_lib.data.pictures import PictureError
 from anytext_lib.data.scenes import Scene, SceneLine, render_scene
 
 COUNT, SIZE, QUALITY, FIRST_SEED = 48, 512, 93, 0
@@ -76,15 +77,12 @@ def load_samples(folder: str | os.PathLike | None = None) -> list[Scene]:
 
 
 def _load_scene(entry: AnnotatedImage) -> Scene:
-    from PIL import Image, UnidentifiedImageError
-
     if not entry.path.is_file():
         raise DataNotFoundError(f"the picture {entry.path} is missing, but annotated: restore it")
     try:
-        with Image.open(entry.path) as picture:
-            image = np.array(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise AnyWordError(f"the picture {entry.path} cannot be decoded ({error}): restore it") from error
+        image = entry.read()
+    except PictureError as error:
+        raise AnyWordError(f"the picture {entry.path} cannot be read: {error}") from error
     lines = [SceneLine(a.text, a.language, a.polygon, None, a.color, a.valid) for a in entry.annotations]
     return Scene(image, lines, entry.caption, name=entry.name)
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from anytext_lib.data.check_schema import languages
 from anytext_lib.data.chinese import CHINESE
+from anytext_lib.data.errors import DataOptionError
 from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError, fonts_for, load_fonts
+from anytext_lib.data.texts import normal_text
+
+
+class FontWarning(UserWarning):
+    """A font that was asked for lacks characters of a text, which is drawn in another one; the message names them."""
 
 
 @functools.lru_cache(maxsize=512)
@@ -36,7 +44,11 @@ def characters_of(font: str) -> frozenset[str]:
         return faces[font].characters
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(map(chr, FT2Font(str(_font_file(font))).get_charmap()))
+    try:
+        return frozenset(map(chr, FT2Font(str(_font_file(font))).get_charmap()))
+    except (RuntimeError, OSError) as error:
+        raise UnknownFontError(f"{font!r} is not a font file that can be read ({error}): give a .ttf, .otf or "
+                               ".ttc") from error
 
 
 def _font_file(font: str) -> Path:
@@ -48,9 +60,39 @@ def _font_file(font: str) -> Path:
     return Path(font)
 
 
+def check_fonts(font: str | None, fonts: Mapping[str, str | Sequence[str]] | None) -> dict[str, list[str]] | None:
+    """The options ``font`` and ``fonts`` of samples, with a list for every language.
+
+    Raises:
+        UnknownFontError: a font is neither one of the course nor a font file.
+        DataOptionError: a key is no language, or ``fonts`` is no mapping.
+    """
+    if fonts is not None and not isinstance(fonts, Mapping):
+        raise DataOptionError(f"fonts names fonts by language, as '{{Japanese: font.ttf}}', got {fonts!r}")
+    if unknown := [name for name in fonts or {} if name not in languages()]:
+        raise DataOptionError(f"fonts: there is no language {unknown[0]!r}; the languages are {', '.join(languages())}")
+    lists = {name: [own] if isinstance(own, str) else list(own) for name, own in (fonts or {}).items()}
+    for name in ([] if font is None else [font]) + sum(lists.values(), []):
+        characters_of(str(name))  # opens it
+    return {name: [str(one) for one in own] for name, own in lists.items()} or None
+
+
+_told: set[tuple[str, str]] = set()
+
+
+def _warn_once(font: str, where: str, text: str) -> None:
+    """Warn that a font cannot write a text, at the first such text."""
+    if (font, where) in _told:
+        return
+    _told.add((font, where))
+    missing = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in dict.fromkeys(text) if c not in characters_of(font))
+    warnings.warn(f"{where}: {font} cannot write {text!r}, it lacks {missing}; such texts are drawn in other fonts",
+                  FontWarning, stacklevel=4)
+
+
 def choose_font(text: str, language: str, rng: np.random.Generator | None = None, preferred: str | None = None,
                 fonts: Mapping[str, Sequence[str]] | None = None) -> str:
-    """A font that can write the whole of ``text``.
+    """A font that can write the whole of ``text`` in its one form (``normal_text``).
 
     Args:
         language: as in AnyWord; 'Chinese_sim' and 'Chinese_tra' fall back on 'Chinese'.
@@ -60,11 +102,19 @@ def choose_font(text: str, language: str, rng: np.random.Generator | None = None
 
     Raises:
         MissingGlyphError: no font has all characters; the message names the characters.
+
+    Warns:
+        FontWarning: ``preferred``, or every font of the language, lacks characters; of each at the first such text.
     """
+    text = normal_text(text)
     own = (fonts or {}).get(language) or (fonts or {}).get("Chinese" if language in CHINESE else language) or ()
     able = [font for font in own if set(text) <= characters_of(font)]
-    if rng is None and preferred is not None and set(text) <= characters_of(preferred):
-        return preferred
+    if own and not able:
+        _warn_once(own[0], f"fonts for {language}", text)
+    if rng is None and preferred is not None:
+        if set(text) <= characters_of(preferred):
+            return preferred
+        _warn_once(preferred, "font", text)
     if not able:
         able = _course_fonts_for(text)
     return able[0] if rng is None else able[int(rng.integers(len(able)))]

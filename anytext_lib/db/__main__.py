@@ -1,6 +1,8 @@
-"""`python -m anytext_lib.db`: train the small detector, compare it with PP-OCRv3."""
+"""`python -m anytext_lib.db`: the same as `anytext db`."""
 
-from anytext_lib.db.command import db_parser, run_db
+import sys
+
+from anytext_lib.cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_db(db_parser().parse_args()))
+    raise SystemExit(main(["db", *sys.argv[1:]]))

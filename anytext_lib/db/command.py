@@ -1,8 +1,7 @@
-"""The command `python -m anytext_lib.db`: train the small detector, compare it with PP-OCRv3."""
+"""The command `anytext db`: train the small detector, compare it with PP-OCRv3."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -27,23 +26,21 @@ def add_db_commands(parser: ArgumentParser) -> None:
 
 
 def run_db(options: Namespace) -> int:
-    """Do what ``options`` (of ``db_parser``) ask; 0 all well, 2 a wrong request."""
-    command = options.subcommand
-    try:
-        return COMMANDS[command](options[command])
-    except (OSError, ValueError) as error:
-        print(f"anytext db {command}: {error}", file=sys.stderr)
-        return 2
+    """Do what ``options`` (of ``db_parser``) ask; returns the exit status."""
+    return COMMANDS[options.subcommand](options[options.subcommand])
 
 
 def train(options: Namespace) -> int:
     """`train`."""
     from anytext_lib.db.detector import save_network
     from anytext_lib.db.training import train_detector
+    from anytext_lib.files import explained_output, require_writable
 
+    require_writable(options.output.absolute().parent, "another file for the weights")
     record = train_detector(options.steps, options.batch_size, options.side, options.learning_rate, options.preset,
                             options.seed, log=lambda text: print(text, flush=True))
-    save_network(record.network, options.output)
+    with explained_output(options.output, "another file for the weights"):
+        save_network(record.network, options.output)
     print(f"wrote {options.output}; {record.cpu_seconds:.0f} CPU seconds, {record.rendering_seconds:.0f} of them for "
           "the scenes")
     return 0

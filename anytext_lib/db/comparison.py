@@ -11,6 +11,7 @@ import numpy as np
 
 from anytext_lib.data.scenes import Scene
 from anytext_lib.db.score import BoxScore, score_boxes
+from anytext_lib.errors import OptionError
 from anytext_lib.ocr.detector import Detection
 
 
@@ -43,7 +44,7 @@ def evaluate_detector(detector: Detector, scenes: Iterable[Scene], iou: float = 
         scores.append(score_boxes([detection.quad for detection in found], [line.polygon for line in scene.lines],
                                   [not line.valid for line in scene.lines], iou))
     if not scores:
-        raise ValueError("there is no scene to evaluate the detector on")
+        raise OptionError("there is no scene to evaluate the detector on")
     return DetectorScore(sum(scores, BoxScore()), f_interval(scores), 1000 * spent / len(scores))
 
 

@@ -11,9 +11,14 @@ import torch
 from anytext_lib.data.atomic import atomic_path
 from anytext_lib.db.network import DBNet
 from anytext_lib.db.postprocess import find_boxes
+from anytext_lib.errors import AnyTextError
 from anytext_lib.ocr.detector import Detection, as_uint8, reading_order
 
 MIN_SCORE = 0.5
+
+
+class DetectorFileError(AnyTextError, ValueError):
+    """A file holds no small DB detector, or a damaged one; the message names it and says what to do."""
 
 
 class DBDetector:
@@ -56,17 +61,30 @@ def save_network(network: DBNet, path: str | Path) -> None:
 
 
 def load_network(path: str | Path) -> DBNet:
-    """A network that ``save_network`` wrote, in eval mode; ValueError for any other file."""
+    """A network that ``save_network`` wrote, in eval mode.
+
+    Raises:
+        DetectorFileError: no such file, another file, a damaged one, or weights that are not finite.
+    """
     from safetensors import SafetensorError, safe_open
 
+    remedy = "write one by `anytext db train`"
     try:
         with safe_open(path, "pt") as file:
             options = (file.metadata() or {}).get("dbnet")
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
+    except FileNotFoundError as error:
+        raise DetectorFileError(f"there is no file {path}: {remedy}") from error
+    except (SafetensorError, OSError) as error:
+        raise DetectorFileError(f"{path} is no safetensors file, or a damaged one ({error}): {remedy}") from error
     if options is None:
-        raise ValueError(f"{path} holds no small DB detector: write one by python -m anytext_lib.db train")
-    network = DBNet(**json.loads(options))
-    network.load_state_dict(weights)
+        raise DetectorFileError(f"{path} holds no small DB detector: {remedy}")
+    if odd := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
+        raise DetectorFileError(f"{path}: the tensor {odd[0]} holds NaN or infinite numbers ({len(odd)} such tensors): "
+                                f"training diverged, or the file is damaged; {remedy}")
+    try:
+        network = DBNet(**json.loads(options))
+        network.load_state_dict(weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DetectorFileError(f"{path} is of another version of the small DB detector: {remedy}") from error
     return network.eval()

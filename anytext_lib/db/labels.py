@@ -7,6 +7,7 @@ Source: PaddleOCR ``ppocr/data/imaug/make_shrink_map.py`` and ``make_border_map.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,10 +15,22 @@ import numpy as np
 import torch
 
 from anytext_lib.db.border import draw_border
-from anytext_lib.db.polygons import SHRINK_RATIO, as_polygon, clip_polygon, shrink_polygon, signed_area
+from anytext_lib.db.polygons import (
+    SHRINK_RATIO,
+    SMALLEST,
+    as_polygon,
+    clip_polygon,
+    shrink_polygon,
+    signed_area,
+    simple_polygon,
+)
 
 THRESHOLD_RANGE = (0.3, 0.7)
 MIN_TEXT_SIZE = 8  # pixels: smaller texts are masked out
+
+
+class PiecesWarning(UserWarning):
+    """The kernel of a polygon falls apart: one text is taught as several."""
 
 
 class LabelMaps(NamedTuple):
@@ -45,6 +58,11 @@ def make_label_maps(polygons: Sequence, size: tuple[int, int], ignore: Sequence[
                     border_first: bool = True, upstream_rounding: bool = False) -> LabelMaps:
     """Label maps of one image.
 
+    A polygon whose sides cross (a bow tie) is ignored, whatever the sizes of its parts, and its convex hull masked out;
+    spikes and tiny loops are cut off (``simple_polygon``).  One with waists so narrow that no offset leaves one
+    kernel is taught as several, as in PaddleOCR, with a PiecesWarning: cut such a text into several, or let it be
+    ignored.
+
     Args:
         polygons: N polygons (P, 2) in pixels (x, y), P may differ.
         size: (H, W) of the image.
@@ -62,7 +80,8 @@ def make_label_maps(polygons: Sequence, size: tuple[int, int], ignore: Sequence[
     """
     ignored = [False] * len(polygons) if ignore is None else [bool(flag) for flag in ignore]
     _check(size, len(polygons), len(ignored), shrink_ratio)
-    drawn = [as_polygon(points) for points in polygons]
+    given = [as_polygon(points) for points in polygons]
+    drawn, ignored = _simple(given, ignored)
     clipped = [clip_polygon(polygon, size) for polygon in drawn]
     borders = [polygon for polygon, skip in zip(drawn, ignored, strict=True) if not skip]
     shrink_map, shrink_mask, ignored = _kernels(clipped, ignored, size, shrink_ratio, min_text_size)
@@ -84,15 +103,30 @@ def stack_label_maps(maps: Sequence[LabelMaps]) -> LabelMaps:
     return LabelMaps(*(torch.stack(column) for column in columns[:4]), torch.cat(columns[4]))
 
 
+def _simple(polygons: Sequence[np.ndarray], ignored: Sequence[bool]) -> tuple[list[np.ndarray], list[bool]]:
+    """Polygons without spikes; those that cross themselves are ignored, and stand for all that they may mean."""
+    import cv2
+
+    found = [simple_polygon(polygon) for polygon in polygons]
+    crossing = [polygon is None for polygon in found]
+    hulls = [cv2.convexHull(polygon)[:, 0] if crossed else simple
+             for polygon, simple, crossed in zip(polygons, found, crossing, strict=True)]
+    return hulls, [skip or crossed for skip, crossed in zip(ignored, crossing, strict=True)]
+
+
 def _kernels(polygons, ignored, size, ratio, min_text_size) -> tuple[np.ndarray, np.ndarray, list[bool]]:
     """Kernels and their mask, (H, W) float32 each, and which polygons have no kernel."""
     import cv2
 
     kernels, mask, without = np.zeros(size, np.float32), np.ones(size, np.float32), []
     for polygon, skip in zip(polygons, ignored, strict=True):
-        skip = skip or abs(signed_area(polygon)) < 1 or np.ptp(polygon, axis=0).min() < min_text_size
+        skip = skip or abs(signed_area(polygon)) < SMALLEST or np.ptp(polygon, axis=0).min() < min_text_size
         pieces = [] if skip else shrink_polygon(polygon, ratio)
         without.append(not pieces)
+        if len(pieces) > 1:
+            warnings.warn(f"the polygon {polygon.round(1).tolist()} is taught as {len(pieces)} texts: its waists are "
+                          "narrower than the kernel's offset. Cut it into several polygons, or let it be ignored",
+                          PiecesWarning, stacklevel=3)
         if pieces:
             for piece in pieces:
                 cv2.fillPoly(kernels, [piece], 1.0)

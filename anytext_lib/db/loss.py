@@ -47,6 +47,7 @@ from anytext_lib.db.pixel_losses import (
     masked_l1_loss,
     masked_mean,
 )
+from anytext_lib.errors import OptionError
 
 NUMBERS = {"DiceLoss": dice_loss, "MaskL1Loss": masked_l1_loss}  # one number for the batch
 PER_PIXEL = {"BCELoss": cross_entropy, "FocalLoss": focal_loss}
@@ -112,7 +113,7 @@ class DBLoss(torch.nn.Module):
     def from_preset(cls, name: str, **changes) -> DBLoss:
         """"paddleocr", "original", "mmocr" or "doctr", with single options changed."""
         if name not in PRESETS:
-            raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+            raise OptionError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **changes})
 
     def forward(self, maps: torch.Tensor, labels: LabelMaps, logits: torch.Tensor | None = None) -> DBTerms:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from anytext_lib.db.binarization import STEEPNESS, binarize
+from anytext_lib.errors import OptionError
 
 MULTIPLE = 32  # the deepest features are smaller than the image by this
 
@@ -63,7 +64,7 @@ class DBNet(nn.Module):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Pyramid features (B, C, H / 4, W / 4)."""
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % MULTIPLE or images.shape[3] % MULTIPLE:
-            raise ValueError(f"images are (B, 3, H, W) with sides that are multiples of {MULTIPLE}, got "
+            raise OptionError(f"images are (B, 3, H, W) with sides that are multiples of {MULTIPLE}, got "
                              f"{tuple(images.shape)}: pad them, or use probability(), which does")
         levels, x = [], self.stem(images)
         for stage in self.stages:

@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 SHRINK_RATIO = 0.4
+SMALLEST = 1.0  # square pixels: a polygon that encloses less is none
 
 
 def as_polygon(points) -> np.ndarray:
@@ -24,6 +25,24 @@ def as_polygon(points) -> np.ndarray:
     if not np.isfinite(polygon).all():
         raise ValueError(f"the polygon {polygon.tolist()} has a coordinate that is not finite")
     return polygon
+
+
+def simple_polygon(polygon: np.ndarray) -> np.ndarray | None:
+    """The polygon (P, 2) without spikes and loops of less than a square pixel; None if its sides cross otherwise.
+
+    A bow tie, whose corners are out of order, encloses two areas that run in opposite directions.  Nobody knows which
+    of them holds the text, and area and perimeter, from which the offset is computed, are those of neither.  (PaddleOCR
+    drops it only where the two cancel to less than a square pixel, and teaches a kernel of a wrong size elsewhere.)
+    """
+    from shapely import Polygon, get_parts, make_valid
+
+    shape = Polygon(polygon)
+    if shape.is_valid:
+        return polygon
+    parts = [part for part in get_parts(make_valid(shape)) if part.geom_type == "Polygon" and part.area >= SMALLEST]
+    if len(parts) != 1 or any(Polygon(hole).area >= SMALLEST for hole in parts[0].interiors):
+        return None
+    return np.array(parts[0].exterior.coords[:-1], polygon.dtype)
 
 
 def signed_area(polygon: np.ndarray) -> float:
@@ -63,7 +82,9 @@ def shrink_polygon(polygon: np.ndarray, ratio: float = SHRINK_RATIO) -> list[np.
     """The kernel of a polygon: its inside at least D away from the border.
 
     A polygon with a narrow waist falls apart; then 2 r, 3 r, ... below 1 are tried, which shrink less, until one piece
-    is left.  Where no ratio gives one piece, the pieces of the last one count.
+    is left.  Where no ratio gives one piece, all pieces of the last one count, as in PaddleOCR: a network that learns
+    them finds as many boxes as pieces in that text.  (The code of DB's authors keeps the first piece only, and so
+    teaches that the rest of the text is ground.)  ``make_label_maps`` warns of it.
 
     Returns:
         arrays (P, 2) int32, none if nothing is left.

@@ -10,6 +10,7 @@ import torch
 from anytext_lib.data.line_image import to_tensor
 from anytext_lib.data.scenes import Scene, render_scene
 from anytext_lib.db.labels import LabelMaps, make_label_maps, stack_label_maps
+from anytext_lib.errors import OptionError
 
 SIDE = 160  # pixels
 HELD_OUT = 10**9  # first seed of the test scenes; training uses smaller ones
@@ -39,7 +40,7 @@ def training_batches(steps: int, batch_size: int, side: int = SIDE, seed: int = 
     scenes = steps * batch_size
     first = seed * scenes
     if first + scenes > HELD_OUT:
-        raise ValueError(f"seed {seed} with {scenes} scenes reaches the test scenes: take a smaller seed")
+        raise OptionError(f"seed {seed} with {scenes} scenes reaches the test scenes: take a smaller seed")
     for step in range(steps):
         start = first + step * batch_size
         yield make_batch([render_scene(i, side) for i in range(start, start + batch_size)])

@@ -50,8 +50,10 @@ class CLIPScorer:
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
         try:
-            return cls(CLIPModel.from_pretrained(folder, local_files_only=True),
-                       AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            model = CLIPModel.from_pretrained(folder, local_files_only=True)
+            if bad := [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]:
+                raise ValueError(f"the tensor {bad[0]} holds NaN or infinite numbers")
+            return cls(model, AutoTokenizer.from_pretrained(folder, local_files_only=True),
                        CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True))
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword
+from anytext_lib.errors import MissingFileError, OptionError
 
 SUFFIXES = (".jpg", ".png", ".jpeg", ".webp", ".bmp")
 MAX_LINES = 20  # upstream reads the first 20 lines of an entry
@@ -51,18 +52,18 @@ def find_pictures(annotations: str | os.PathLike, folder: str | os.PathLike | No
         the pictures, entry by entry, and the names of those that are missing.
 
     Raises:
-        FileNotFoundError: no such JSON or folder, no picture at all, or a missing one without ``skip_missing``.
+        MissingFileError: no such JSON or folder, no picture at all, or a missing one without ``skip_missing``.
         AnyWordError: the JSON is malformed, or has no entry.
     """
     entries = read_anyword(annotations)
     if not entries:
         raise AnyWordError(f"{annotations} describes no picture")
     if folder is not None and not Path(folder).is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise MissingFileError(f"there is no folder {folder}")
     root = _root(entries[0]) if folder is None else Path(folder)
     samples = _samples(entries, root) if per_item is None else list(range(per_item))
     if not samples or max_lines < 1:
-        raise ValueError(f"per_item and max_lines are at least 1, got {per_item} and {max_lines}")
+        raise OptionError(f"per_item and max_lines are at least 1, got {per_item} and {max_lines}")
     found, missing = [], []
     for item, entry in enumerate(entries):
         lines = tuple(line for line in entry.annotations if line.valid)[:max_lines]
@@ -74,7 +75,7 @@ def find_pictures(annotations: str | os.PathLike, folder: str | os.PathLike | No
                 name = path.relative_to(root).as_posix()
                 found.append(Picture(path, name, item, entry.caption, lines, entry.path))
     if not found or (missing and not skip_missing):
-        raise FileNotFoundError(_complaint(annotations, root, missing, len(found)))
+        raise MissingFileError(_complaint(annotations, root, missing, len(found)))
     return found, missing
 
 

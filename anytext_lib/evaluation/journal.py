@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from anytext_lib.data.atomic import atomic_path
+from anytext_lib.errors import AnyTextError
 from anytext_lib.evaluation.items import Picture
 
 
-class JournalError(ValueError):
+class JournalError(AnyTextError, ValueError):
     """A journal belongs to another measurement, or is none; the message says in what they differ and what to do."""
 
 

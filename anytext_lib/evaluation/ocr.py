@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anytext_lib.data.index import print_report
+from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.crops import CROPS, HEIGHT, WIDTH
 from anytext_lib.evaluation.intervals import about
 from anytext_lib.evaluation.items import MAX_LINES, Picture, find_pictures
 from anytext_lib.evaluation.page import write_worst
 from anytext_lib.evaluation.protocols import LineScore, Protocol, protocol
 from anytext_lib.evaluation.provenance import checkpoint_identity, generation, recogniser_identity, sha256, versions
-from anytext_lib.evaluation.readings import LineReading, open_reader, read_pictures
-from anytext_lib.evaluation.results import write_result, write_table
+from anytext_lib.evaluation.readings import LineReading, Readings, open_reader, read_pictures
+from anytext_lib.evaluation.results import write_result, write_table, written_folder
 from anytext_lib.evaluation.scores import score_lines, summarise, table
 
 PROTOCOLS = ("anytext", "strict")
@@ -47,33 +48,33 @@ def evaluate_ocr(annotations: str | os.PathLike, images: str | os.PathLike | Non
         what ``result.json`` holds.
 
     Raises:
-        FileNotFoundError, AnyWordError: see ``find_pictures``. ValueError: an unknown protocol, crop or recogniser.
+        FileNotFoundError, AnyWordError: see ``find_pictures``. OptionError: an unknown protocol, crop or reader.
         JournalError, PictureError: see ``read_pictures``. WeightsError: the recogniser is not installed.
+        FolderBusyError, OutputError: another program writes into ``output``, or it cannot be written.
     """
     rules = [protocol(name) for name in dict.fromkeys(protocols)]
     if not rules or (crop is not None and crop not in CROPS):
-        raise ValueError(f"give at least one protocol, and a crop of {sorted(CROPS)}; got {list(protocols)}, {crop!r}")
+        raise OptionError(f"give at least one protocol, and a crop of {sorted(CROPS)}; got "
+                              f"{list(protocols)}, {crop!r}")
     checkpoint = checkpoint_identity((given or {}).get("checkpoint"))
     pictures, missing = find_pictures(annotations, images, per_item, max_lines, skip_missing)
     reader = open_reader(recogniser, threads) if reader is None else reader
     identity, output = recogniser_identity(reader, recogniser), Path(output)
     settings = {"annotations": sha256(annotations), "recogniser": identity, "max_lines": max_lines}
     crops = {rule.name: crop or rule.crop for rule in rules}
-    readings = {name: read_pictures(pictures, reader, name, output / f"readings-{recogniser}-{name}.jsonl", settings,
-                                    batch, restart, report) for name in dict.fromkeys(crops.values())}
-    judged = [Judged(rule, crops[rule.name], found := readings[crops[rule.name]].lines, score_lines(found, rule))
-              for rule in rules]
-    result = {
-        "kind": "ocr", **_data(annotations, images, pictures, missing), "recogniser": identity,
-        "crops": {name: {"height": HEIGHT, "width": WIDTH, "protocols": [j.rule.name for j in judged if j.crop == name]}
-                  for name in readings},
-        "lines": {"most_of_an_item": max_lines, "read": {name: len(found.lines) for name, found in readings.items()},
-                  "skipped": {name: found.skipped for name, found in readings.items()}},
-        **generation({**(given or {}), "checkpoint": checkpoint}, readings[judged[0].crop].settings),
-        "bootstrap": about(), "protocols": {j.rule.name: summarise(j.lines, j.rule) for j in judged},
-        "versions": versions(),
-    }
-    _write(output, result, judged, pictures, worst)
+    with written_folder(output):
+        readings = {name: read_pictures(pictures, reader, name, output / f"readings-{recogniser}-{name}.jsonl",
+                                        settings, batch, restart, report) for name in dict.fromkeys(crops.values())}
+        judged = [Judged(rule, crops[rule.name], found := readings[crops[rule.name]].lines, score_lines(found, rule))
+                  for rule in rules]
+        result = {
+            "kind": "ocr", **_data(annotations, images, pictures, missing), "recogniser": identity,
+            **_about_readings(readings, judged, max_lines),
+            **generation({**(given or {}), "checkpoint": checkpoint}, readings[judged[0].crop].settings),
+            "bootstrap": about(), "protocols": {j.rule.name: summarise(j.lines, j.rule) for j in judged},
+            "versions": versions(),
+        }
+        _write(output, result, judged, pictures, worst)
     return result
 
 
@@ -93,6 +94,16 @@ def _data(annotations: str | os.PathLike, images: str | os.PathLike | None, pict
     return {"annotations": {"name": Path(annotations).name, "sha256": sha256(annotations)},
             "pictures": {"folder": folder, "items": len({picture.item for picture in pictures}),
                          "read": len(pictures), "missing": len(missing)}}
+
+
+def _about_readings(readings: Mapping[str, Readings], judged: Sequence[Judged], max_lines: int) -> dict[str, Any]:
+    """How lines were cut out, and which were read."""
+    return {
+        "crops": {name: {"height": HEIGHT, "width": WIDTH, "protocols": [j.rule.name for j in judged if j.crop == name]}
+                  for name in readings},
+        "lines": {"most_of_an_item": max_lines, "read": {name: len(found.lines) for name, found in readings.items()},
+                  "skipped": {name: found.skipped for name, found in readings.items()}},
+    }
 
 
 def _write(output: Path, result: dict, judged: Sequence[Judged], pictures: Sequence[Picture], worst: int) -> None:

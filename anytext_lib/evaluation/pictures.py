@@ -1,7 +1,8 @@
 """Measures of whole pictures, folder by folder: `anytext evaluate fid`, `clip` and `lpips`.
 
 Each writes ``result.json`` into its output folder and keeps what it has measured in a journal, from which a later run
-goes on.  A network can be given instead of weights.
+goes on.  A network can be given instead of weights.  All raise FolderBusyError where another program writes into the
+output folder, and OutputError where it cannot be written.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from anytext_lib.data.index import print_report
+from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.evaluation.clip import REPOSITORY, WEIGHT, CLIPScorer, clip_score
 from anytext_lib.evaluation.crops import to_tensor
 from anytext_lib.evaluation.fid import features, fid_by_size, folder_pictures, frechet_distance
@@ -26,7 +28,7 @@ from anytext_lib.evaluation.lpips import LPIPS
 from anytext_lib.evaluation.lpips import WEIGHTS as LPIPS_WEIGHTS
 from anytext_lib.evaluation.measure import PictureError, measure, read_picture
 from anytext_lib.evaluation.provenance import checkpoint_identity, generation, picture_settings, sha256, versions
-from anytext_lib.evaluation.results import write_result, write_table
+from anytext_lib.evaluation.results import write_result, write_table, written_folder
 
 Report = Callable[[str], None]
 
@@ -50,9 +52,16 @@ def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str |
     sets = {"real": folder_pictures(real), "fake": folder_pictures(fake)}
     identity = _network(network, lambda: WEIGHTS.find(weights), "Inception v3 (2015), as pytorch-fid")
     network = FIDInception.from_file(weights) if network is None else network
-    found = {name: features(pictures, network, Path(output) / f"features-{name}.jsonl",
-                            {"network": identity, "folder": pictures[0].path.parent.name}, batch, device, SIDE, restart,
-                            report) for name, pictures in sets.items()}
+    with written_folder(output):
+        found = {name: features(pictures, network, Path(output) / f"features-{name}.jsonl",
+                                {"network": identity, "folder": pictures[0].path.parent.name}, batch, device, SIDE,
+                                restart, report) for name, pictures in sets.items()}
+        return _fid_result(output, sets, found, sizes, identity, given, report)
+
+
+def _fid_result(output: str | os.PathLike, sets: Mapping[str, Sequence[Picture]], found: Mapping[str, np.ndarray],
+                sizes: Sequence[int], identity: dict, given: Mapping[str, Any], report: Report) -> dict:
+    """Compute the distances of features (N, D), and write the result."""
     if min(len(rows) for rows in found.values()) < found["real"].shape[1]:
         report(f"fewer pictures than the {found['real'].shape[1]} features: this FID is far above that of many "
                "pictures, and to be compared only with one of the same count")
@@ -81,13 +90,13 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
 
     Raises:
         MetricWeightsError: there are no weights. FileNotFoundError, AnyWordError: see ``find_pictures``.
-        ValueError: no entry has a caption.
+        OptionError: no entry has a caption.
     """
     given = _given(given)
     pictures, missing = find_pictures(annotations, images, per_item, skip_missing=skip_missing)
     captioned = [picture for picture in pictures if picture.caption.strip()]
     if not captioned:
-        raise ValueError(f"no entry of {annotations} has a caption, and CLIPScore compares pictures with captions")
+        raise OptionError(f"no entry of {annotations} has a caption, and CLIPScore compares pictures with captions")
     given_model = scorer.model if scorer is not None else None
     scorer = CLIPScorer.from_folder(weights) if scorer is None else scorer
     scorer.model.to(device)
@@ -97,18 +106,18 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
         return [{"cosine": float(cosine)} for cosine in scorer.cosines(pixels, [p.caption for p in part])]
 
     settings = {"annotations": sha256(annotations), "network": identity}
-    journal = Journal(Path(output) / "cosines.jsonl", settings, restart)
-    rows = measure(captioned, work, journal, batch, "pictures compared with their captions", report)
-    result = {
-        "kind": "clip", **_mean("clip_score", [clip_score(row["cosine"]) for row in rows], captioned), "weight": WEIGHT,
-        "annotations": {"name": Path(annotations).name, "sha256": settings["annotations"]},
-        "pictures": {"folder": pictures[0].path.parent.name, "read": len(captioned), "missing": len(missing),
-                     "without_caption": len(pictures) - len(captioned)},
-        "network": identity, **_nothing_read(), **_generation(given, captioned), "versions": versions(),
-    }
-    write_table(Path(output) / "pictures.csv", [{"picture": p.name, "clip_score": round(clip_score(row["cosine"]), 6)}
-                                                for p, row in zip(captioned, rows, strict=True)])
-    write_result(Path(output) / "result.json", result)
+    with written_folder(output):
+        journal = Journal(Path(output) / "cosines.jsonl", settings, restart)
+        rows = measure(captioned, work, journal, batch, "pictures compared with their captions", report)
+        scores = [clip_score(row["cosine"]) for row in rows]
+        result = {
+            "kind": "clip", **_mean("clip_score", scores, captioned), "weight": WEIGHT,
+            "annotations": {"name": Path(annotations).name, "sha256": settings["annotations"]},
+            "pictures": {"folder": pictures[0].path.parent.name, "read": len(captioned), "missing": len(missing),
+                         "without_caption": len(pictures) - len(captioned)},
+            "network": identity, **_nothing_read(), **_generation(given, captioned), "versions": versions(),
+        }
+        _write(output, result, captioned, "clip_score", scores)
     return result
 
 
@@ -139,17 +148,24 @@ def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str
         return [{"lpips": float(d)} for group in groups
                 for d in network(*(torch.stack(side).to(device) for side in zip(*group, strict=True)))]
 
-    journal = Journal(Path(output) / "distances.jsonl", {"network": identity, "real": Path(real).name}, restart)
-    rows = measure(pictures, work, journal, batch, "pairs compared", report)
-    result = {
-        "kind": "lpips", **_mean("lpips", [row["lpips"] for row in rows], pictures), "network": identity,
-        "pictures": {"real": Path(real).name, "fake": Path(fake).name, "pairs": len(pictures)},
-        **_nothing_read(), **_generation(given, pictures), "versions": versions(),
-    }
-    write_table(Path(output) / "pictures.csv", [{"picture": p.name, "lpips": round(row["lpips"], 6)}
-                                                for p, row in zip(pictures, rows, strict=True)])
-    write_result(Path(output) / "result.json", result)
+    with written_folder(output):
+        journal = Journal(Path(output) / "distances.jsonl", {"network": identity, "real": Path(real).name}, restart)
+        distances = [row["lpips"] for row in measure(pictures, work, journal, batch, "pairs compared", report)]
+        result = {
+            "kind": "lpips", **_mean("lpips", distances, pictures), "network": identity,
+            "pictures": {"real": Path(real).name, "fake": Path(fake).name, "pairs": len(pictures)},
+            **_nothing_read(), **_generation(given, pictures), "versions": versions(),
+        }
+        _write(output, result, pictures, "lpips", distances)
     return result
+
+
+def _write(output: str | os.PathLike, result: dict, pictures: Sequence[Picture], name: str,
+           values: Sequence[float]) -> None:
+    """The value of each picture as a table, and, last, the result."""
+    write_table(Path(output) / "pictures.csv", [{"picture": picture.name, name: round(value, 6)}
+                                                for picture, value in zip(pictures, values, strict=True)])
+    write_result(Path(output) / "result.json", result)
 
 
 def _partners(pictures: Sequence[Picture], originals: Sequence[Picture]) -> dict[str, Path]:
@@ -157,8 +173,8 @@ def _partners(pictures: Sequence[Picture], originals: Sequence[Picture]) -> dict
     found = {original.path.stem: original.path for original in originals}
     alone = [picture.name for picture in pictures if picture.path.stem not in found]
     if alone:
-        raise FileNotFoundError(f"{len(alone)} of {len(pictures)} pictures have no partner of the same name in "
-                                f"{originals[0].path.parent}, {alone[0]} among them")
+        raise MissingFileError(f"{len(alone)} of {len(pictures)} pictures have no partner of the same name in "
+                               f"{originals[0].path.parent}, {alone[0]} among them")
     return found
 
 

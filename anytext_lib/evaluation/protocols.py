@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from anytext_lib.evaluation.text import edit_distance_score
+from anytext_lib.errors import OptionError
+from anytext_lib.evaluation.text import composed, edit_distance_score
 from anytext_lib.ocr.charset import Charset
 
 PPOCR, ASCII = "ppocr", "ascii"
@@ -54,15 +55,15 @@ class Protocol:
     dictionary: str | None = None
 
     def score(self, read: str, wanted: str) -> LineScore:
-        """Sen.Acc and NED of one line."""
-        wanted = wanted[: self.most]
+        """Sen.Acc and NED of one line, of the texts in the form NFC."""
+        read, wanted = composed(read), composed(wanted)[: self.most]
         if self.lower:
             read, wanted = read.lower(), wanted.lower()
         return LineScore(read == wanted, edit_distance_score(self.symbols(read), self.symbols(wanted)))
 
     def symbols(self, text: str) -> Sequence:
         """What NED compares: the characters, or their classes in the dictionary."""
-        return text if self.dictionary is None else dictionary(self.dictionary).encode(text)
+        return text if self.dictionary is None else dictionary(self.dictionary).classes(text)
 
 
 PROTOCOLS = {protocol.name: protocol for protocol in (
@@ -74,9 +75,9 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of that name; ValueError names those that there are."""
+    """The protocol of that name; OptionError names those that there are."""
     if name not in PROTOCOLS:
-        raise ValueError(f"there is no protocol {name!r}: choose one of {sorted(PROTOCOLS)}")
+        raise OptionError(f"there is no protocol {name!r}: choose one of {sorted(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from anytext_lib.errors import MissingFileError
 from anytext_lib.ocr.judge import PPOCRv4Judge, TesseractJudge
 from anytext_lib.ocr.weights import package_file, recognizer_path
 
@@ -28,7 +29,7 @@ def sha256(path: str | os.PathLike) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
     if not files:
-        raise FileNotFoundError(f"there is no file or folder with files {path}")
+        raise MissingFileError(f"there is no file or folder with files {path}")
     listed = "".join(f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
     return hashlib.sha256(listed.encode()).hexdigest()
 

@@ -12,6 +12,7 @@ import torch
 
 from anytext_lib.data.index import print_report
 from anytext_lib.data.quads import BadLineError
+from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.crops import cut_line, to_tensor
 from anytext_lib.evaluation.items import Picture
 from anytext_lib.evaluation.journal import Journal
@@ -58,14 +59,14 @@ def open_reader(name: str, threads: int = 1) -> Any:
     """A recogniser by name: a judge, or "ppocrv3", the one of the losses, for comparison only.
 
     Raises:
-        ValueError: unknown name. WeightsError: it is not installed.
+        OptionError: unknown name. WeightsError: it is not installed.
     """
     if name == LOSS_RECOGNISER:
         from anytext_lib.ocr.recogniser import PPOCRv3Recognizer
 
         return PPOCRv3Recognizer.from_pretrained()
     if name not in READERS:
-        raise ValueError(f"there is no recogniser {name!r}: choose one of {sorted(READERS)}")
+        raise OptionError(f"there is no recogniser {name!r}: choose one of {sorted(READERS)}")
     return Judge.from_name(name, threads=threads)
 
 

@@ -5,12 +5,13 @@
 
 Source: AnyText ``eval/eval_dgocr.py``.  Upstream's NED compares class ids, where all characters that the recogniser
 does not know share one id: a wrong rare character then counts as right; and it cuts the wanted text only.  Here
-characters are compared, and both texts are cut; ``protocols`` has upstream's rules.  NED is a similarity: 1 is best,
-and it is never below Sen.Acc.
+characters are compared, in Unicode's form NFC (a composed and a decomposed letter are the same), and both texts are
+cut; ``protocols`` has upstream's rules.  NED is a similarity: 1 is best, and it is never below Sen.Acc.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,10 +28,14 @@ class TextScores(NamedTuple):
     lines: int
 
 
+def composed(text: str) -> str:
+    """``text`` in Unicode's form NFC.  Spaces stay as they are, as upstream compares them."""
+    return unicodedata.normalize("NFC", text)
+
+
 def sentence_accuracy(read: Sequence[str], wanted: Sequence[str], max_chars: int = MAX_CHARS) -> float:
     """Share of lines read exactly as wanted, both cut to ``max_chars``; NaN for no line."""
-    _check(read, wanted)
-    return _mean([float(r[:max_chars] == w[:max_chars]) for r, w in zip(read, wanted, strict=True)])
+    return _mean([float(r == w) for r, w in _pairs(read, wanted, max_chars)])
 
 
 def edit_distance_score(read: str, wanted: str) -> float:
@@ -40,8 +45,7 @@ def edit_distance_score(read: str, wanted: str) -> float:
 
 def ned(read: Sequence[str], wanted: Sequence[str], max_chars: int = MAX_CHARS) -> float:
     """Mean normalised edit similarity, both texts cut to ``max_chars``; NaN for no line."""
-    _check(read, wanted)
-    return _mean([edit_distance_score(r[:max_chars], w[:max_chars]) for r, w in zip(read, wanted, strict=True)])
+    return _mean([edit_distance_score(r, w) for r, w in _pairs(read, wanted, max_chars)])
 
 
 def score_texts(read: Sequence[str], wanted: Sequence[str], max_chars: int = MAX_CHARS) -> TextScores:
@@ -49,9 +53,11 @@ def score_texts(read: Sequence[str], wanted: Sequence[str], max_chars: int = MAX
     return TextScores(sentence_accuracy(read, wanted, max_chars), ned(read, wanted, max_chars), len(wanted))
 
 
-def _check(read: Sequence[str], wanted: Sequence[str]) -> None:
+def _pairs(read: Sequence[str], wanted: Sequence[str], most: int) -> list[tuple[str, str]]:
+    """Both texts of each line as ``composed``, cut."""
     if isinstance(read, str) or isinstance(wanted, str) or len(read) != len(wanted):
         raise ValueError(f"give one text read for each text wanted, got {len(read)} and {len(wanted)}")
+    return [(composed(r)[:most], composed(w)[:most]) for r, w in zip(read, wanted, strict=True)]
 
 
 def _mean(values: list[float]) -> float:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 
+from anytext_lib.errors import AnyTextError
+
 FOLDER = "ANYTEXT_WEIGHTS"  # environment variable: where such files lie
 _HASH_DIGITS = 8
 
 
-class MetricWeightsError(RuntimeError):
+class MetricWeightsError(AnyTextError, RuntimeError):
     """Weights are missing or damaged; the message says which, where they belong and how to get them."""
 
 
@@ -70,7 +72,7 @@ def load_tensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
 
 
 def load_into(network: torch.nn.Module, tensors: dict[str, torch.Tensor], where: str) -> None:
-    """Fill a network; MetricWeightsError names tensors that are missing, left over, or of another shape."""
+    """Fill a network; MetricWeightsError names tensors that are missing, left over, of another shape, or not finite."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()
               if not name.endswith("num_batches_tracked")}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
@@ -78,4 +80,7 @@ def load_into(network: torch.nn.Module, tensors: dict[str, torch.Tensor], where:
     if odd:
         raise MetricWeightsError(f"{where} does not hold {type(network).__name__}: {len(odd)} tensors are missing, "
                                  f"left over or of another shape, as {', '.join(odd[:3])}")
+    if bad := sorted(name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()):
+        raise MetricWeightsError(f"{where}: the tensor {bad[0]} holds NaN or infinite numbers ({len(bad)} such "
+                                 "tensors): the file is damaged, fetch it again")
     network.load_state_dict(tensors, strict=False)

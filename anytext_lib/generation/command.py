@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
+
+from anytext_lib.generation.telling import Progress, plain_warnings
 
 GENERATE = "Make pictures with words in them, or make a picture again from its own settings (--from)."
 EDIT = "Write words into a picture."
 EPILOG = "Exit status: 0 all well; 2 the request was wrong; the message names the line and what to do."
 LINE = ("a line of text, or a mapping as '{text: Tea, box: [10, 10, 60, 24], color: red, font: OpenSans}' (also "
         "region, style_image); may be repeated")
-TOLD = 5.0  # seconds between two lines about the progress
 
 
 def generate_parser() -> ArgumentParser:
@@ -74,45 +75,58 @@ def _add_shared(parser: ArgumentParser) -> ArgumentParser:
 
 def run_generate(options: Namespace) -> int:
     """Carry out `anytext generate`; returns the exit status."""
-    return _guarded("generate", lambda: _again(options) if options["from"] else _make(options, None))
+    return _carry_out("generate", options, lambda: _again(options) if options["from"] else _make(options, None))
 
 
 def run_edit(options: Namespace) -> int:
     """Carry out `anytext edit`; returns the exit status."""
-    return _guarded("edit", lambda: _make(options, options.image))
+    return _carry_out("edit", options, lambda: _make(options, options.image))
 
 
-def _guarded(command: str, action) -> int:
-    try:
+def _carry_out(command: str, options: Namespace, action) -> int:
+    from anytext_lib.files import explained_output
+
+    with plain_warnings(f"anytext {command}"), explained_output(options.out, "another folder by --out"):
         for path in action():
             print(f"wrote {path}", flush=True)
-        return 0
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"anytext {command}: {error}", file=sys.stderr)
-        return 2
+    return 0
 
 
 def _make(options: Namespace, image: Path | None):
     """Make the pictures of all jobs; every job is checked before the first one starts."""
+    from anytext_lib.files import require_writable
     from anytext_lib.generation.metadata import model_record, write_png
-    from anytext_lib.generation.prepare import prepare
-    from anytext_lib.generation.request import RequestError
 
     jobs = _jobs(options, image)
     pipeline = _load(options, options.model or _mini_model(), options.dtype or "float32")
     for job in jobs:
-        try:
-            prepare(job.request, pipeline.model, pipeline.defaults)
-        except RequestError as error:
-            raise RequestError(f"{job.name}: {error}" if options.jobs else str(error)) from error
+        _check(pipeline, job, f"{job.name}: " if options.jobs else "")
     jobs = [_with_seed(job) for job in jobs]
     targets = [_targets(options, job) for job in jobs]
+    require_writable(options.out, "another folder by --out")
     model = model_record(pipeline.folder)
     for number, (job, paths) in enumerate(zip(jobs, targets, strict=True), 1):
         found = _run(pipeline, job, options.batch_size, f"{job.name} ({number} of {len(jobs)})")
         for made, record, path in zip(found.images, found.records, paths, strict=True):
+            _check_free([path], options.force)  # another program may have made it in the meantime
             write_png(made, record | {"model": model}, path)
             yield path
+
+
+def _check(pipeline, job, where: str) -> None:
+    """Raise RequestError where a job cannot be carried out, and warn of what the model was not trained for."""
+    from anytext_lib.generation.capabilities import NO_TEXT, notes
+    from anytext_lib.generation.prepare import prepare
+    from anytext_lib.generation.request import RequestError, RequestWarning
+
+    try:
+        item = prepare(job.request, pipeline.model, pipeline.defaults)
+    except RequestError as error:
+        raise RequestError(f"{where}{error}") from error
+    settings = pipeline.default_settings().changed(**job.settings)
+    found = notes(item, settings, pipeline.defaults.capabilities, pipeline.model.text_embedding.config.style)
+    for note in found if item.request.lines else [NO_TEXT]:
+        warnings.warn(f"{where}{note}", RequestWarning, stacklevel=2)
 
 
 def _again(options: Namespace):
@@ -123,20 +137,22 @@ def _again(options: Namespace):
 
     source = options["from"]
     record = read_record(source)
+    if "model" not in record and options.model is None:
+        raise RequestError(f"{source} does not say which model made it: name its folder by --model")
     target = options.out / f"{source.stem}_again.png"
     _check_free([target], options.force)
     if None in record["seeds"]:
         raise RequestError(f"{source} was made with a generator and not from a seed: it cannot be made again")
     folder = options.model or Path(record["model"]["folder"])
     pipeline = _load(options, folder, options.dtype or record["computed"]["dtype"])
-    if model_record(folder)["sha256"] != record["model"]["sha256"]:
+    if model_record(folder)["sha256"] != record.get("model", model_record(folder))["sha256"]:
         raise RequestError(f"the model in {folder} is not the one that made {source}: name its folder by --model")
     for difference in differences(record, pipeline):
         print(f"anytext generate: {difference}: the bits may differ", file=sys.stderr)
     pipeline.scheduler = restore(record["scheduler"])
     found = pipeline.run([restore_request(record["request"], options.image)],
                          from_mapping(Settings, record["settings"], str(source)), len(record["seeds"]),
-                         record["seeds"], batch_size=len(record["seeds"]), callback=_Progress(source.name))
+                         record["seeds"], batch_size=len(record["seeds"]), callback=Progress(source.name))
     again = found.records[record["place"]] | {"model": model_record(folder)}
     write_png(found.images[record["place"]], again, target)
     yield target
@@ -168,7 +184,11 @@ def _load(options: Namespace, folder: Path, dtype: str):
 
     from anytext_lib.device import pick_device
     from anytext_lib.generation.pipeline import AnyText2Pipeline
+    from anytext_lib.generation.request import RequestError
 
+    if (folder / "udifftext.json").is_file():
+        raise RequestError(f"{folder} holds a UDiffText model, and this command takes AnyText2 models: see "
+                           "UDiffTextModel.from_pretrained and notebook 13")
     device = pick_device(options.device)
     pipeline = AnyText2Pipeline.from_pretrained(folder, "cpu" if options.offload else device, getattr(torch, dtype))
     if options.offload:
@@ -177,6 +197,9 @@ def _load(options: Namespace, folder: Path, dtype: str):
 
 
 def _run(pipeline, job, batch_size: int, title: str):
+    import torch
+
+    from anytext_lib.generation.request import RequestError
     from anytext_lib.generation.schedulers import make_scheduler
 
     before = pipeline.scheduler
@@ -185,7 +208,10 @@ def _run(pipeline, job, batch_size: int, title: str):
     try:
         settings = pipeline.default_settings().changed(**job.settings)
         return pipeline.run([job.request], settings, job.images, job.seed, batch_size=batch_size,
-                            callback=_Progress(title))
+                            callback=Progress(title))
+    except torch.OutOfMemoryError as error:
+        raise RequestError(f"{title}: the device has too little memory: give --offload, --dtype float16 or a smaller "
+                           "--batch-size") from error
     finally:
         pipeline.scheduler = before
 
@@ -204,9 +230,12 @@ def _targets(options: Namespace, job) -> list[Path]:
 
 
 def _check_free(paths: list[Path], force: bool) -> None:
+    from anytext_lib.files import TargetExistsError
+
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
-        raise FileExistsError(f"{', '.join(there[:3])} exists already: choose another --out, or replace it by --force")
+        raise TargetExistsError(f"{', '.join(there[:3])} exists already: choose another --out, or replace it by "
+                                "--force")
 
 
 def _mini_model() -> Path:
@@ -217,15 +246,3 @@ def _mini_model() -> Path:
     if not folder.is_dir():
         raise RequestError(f"there is no mini model in {os.path.relpath(folder)}: name a model's folder by --model")
     return folder
-
-
-class _Progress:
-    """Tells on standard error, every few seconds, how far a job is."""
-
-    def __init__(self, title: str):
-        self.title, self.told = title, time.monotonic()
-
-    def __call__(self, progress) -> None:
-        if time.monotonic() - self.told > TOLD:
-            self.told = time.monotonic()
-            print(f"anytext: {self.title}: step {progress.step} of {progress.steps}", file=sys.stderr, flush=True)

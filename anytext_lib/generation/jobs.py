@@ -84,6 +84,9 @@ def make_job(values: Any, where: str, folder: Path, name: str, defaults: Mapping
     request = {key: values[key] for key in REQUEST if key in values}
     request["lines"] = [make_line(line, f"{where}, line {i + 1}", folder) for i, line in enumerate(lines)]
     request |= {key: _file(values[key], folder) for key in ("image", "mask", "glyph_font") if key in values}
+    if Path(str(values.get("name", name))).name != str(values.get("name", name)):
+        raise RequestError(f"{where}: the name {values['name']!r} is no plain file name: leave out the folders, which "
+                           "--out tells")
     own = {"name": name} | {key: values[key] for key in OWN if key in values}
     settings = {key: values[key] for key in SETTINGS if key in values}
     try:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.data.pictures import decode_picture
+from anytext_lib.data import pictures
 from anytext_lib.generation.request import RequestError
 
 
 def read_picture(source: Any, what: str) -> np.ndarray:
-    """(H, W, 3) uint8, RGB, of a file, a ``PIL.Image`` or an array (H, W) or (H, W, 3) uint8.
+    """(H, W, 3) uint8, RGB, upright, of a file, a ``PIL.Image`` or an array (H, W) or (H, W, 3) uint8; how files are
+    read, see ``anytext_lib.data.pictures``.
 
     Args:
         what: what the picture is for, for the message of an error.
@@ -22,54 +23,20 @@ def read_picture(source: Any, what: str) -> np.ndarray:
     Raises:
         RequestError: it cannot be read, or is no such array.
     """
-    if isinstance(source, str | os.PathLike):
-        picture, reason = decode_picture(Path(source))
-        if picture is None:
-            raise RequestError(f"{what}: cannot read {source}: {reason}. Give a PNG, JPEG or another picture file")
-        return picture
-    if hasattr(source, "convert"):  # PIL.Image
-        return np.array(source.convert("RGB"))
+    named = f" {source}" if isinstance(source, str | os.PathLike) else ""
+    try:
+        if named:
+            return pictures.read_picture(Path(source))
+        if hasattr(source, "convert"):  # PIL.Image
+            return np.array(pictures.upright_rgb(source))
+    except pictures.PictureError as error:
+        raise RequestError(f"{what}: cannot read{named}: {error}") from error
     array = np.asarray(source)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.ndim == 3 and array.shape[2] != 3 \
             or 0 in array.shape:
         raise RequestError(f"{what}: a picture is an array (H, W, 3) of uint8 (0..255), got {array.dtype} "
                            f"{array.shape}")
     return np.array(np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array)
-
-
-def read_mask(source: Any, what: str) -> np.ndarray:
-    """(H, W) bool of a painted mask: white, or opaque where the picture has an alpha channel.
-
-    Args:
-        source: (H, W) bool, floating point in [0, 1] or uint8; (H, W, 3 or 4) uint8; a ``PIL.Image``; a file.
-    """
-    if isinstance(source, str | os.PathLike):
-        from PIL import Image
-
-        read_picture(source, what)  # tells whether it can be read
-        with Image.open(source) as picture:
-            source = np.array(picture.convert("RGBA" if _has_alpha(picture) else "L"))
-    elif hasattr(source, "convert"):
-        source = np.array(source.convert("RGBA" if _has_alpha(source) else "L"))
-    array = np.asarray(source)
-    if array.ndim == 3 and array.shape[2] == 4:
-        array = array[..., 3] if (array[..., 3] < 255).any() else array[..., :3].max(axis=2)
-    elif array.ndim == 3 and array.shape[2] == 3:
-        array = array.max(axis=2)
-    if array.ndim != 2 or 0 in array.shape:
-        raise RequestError(f"{what}: a painted mask is (H, W), white where text goes, got {array.shape}")
-    return array > (127 if array.dtype == np.uint8 and array.max(initial=0) > 1 else 0.5)
-
-
-def is_mask(region: Any) -> bool:
-    """Whether a region is a painted mask and not a list of corners."""
-    if isinstance(region, str | os.PathLike) or hasattr(region, "convert"):
-        return True
-    try:
-        shape = np.shape(region)
-    except ValueError:  # ragged: corners with one number missing
-        return False
-    return len(shape) == 3 or len(shape) == 2 and shape[1] > 2
 
 
 def source_record(source: Any) -> dict | None:
@@ -90,7 +57,3 @@ def file_hash(path: str | os.PathLike) -> str:
 def pixel_hash(picture: np.ndarray) -> str:
     """SHA-256 of a picture's shape and pixels."""
     return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
-
-
-def _has_alpha(picture) -> bool:
-    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from anytext_lib.data.captions import PLACEHOLDER
+from anytext_lib.data.texts import normal_text
 from anytext_lib.generation.request import Line
 
 PHRASE = "Texts are "  # one of those that the model is trained with
@@ -24,13 +26,19 @@ def quoted_words(prompt: str) -> list[str]:
 def join_lines(prompt: str, lines: Sequence[Line]) -> list[Line]:
     """All lines of a picture, those quoted in the prompt first.
 
-    A quoted word that is the text of a line stands for that line; any other is a new line.
+    A quoted word that is the text of a line stands for that line; any other is a new line.  Texts are brought into
+    their normal form (``normal_text``).
     """
-    rest, found = list(lines), []
-    for text in quoted_words(prompt):
+    rest, found = [replace(line, text=_normal(line.text)) for line in lines], []
+    for text in map(_normal, quoted_words(prompt)):
         match = next((i for i, line in enumerate(rest) if line.text == text), None)
         found.append(Line(text) if match is None else rest.pop(match))
     return found + rest
+
+
+def _normal(text):
+    """The normal form of a text; what is no text, or has control characters, stays, to be refused."""
+    return normal_text(text) if isinstance(text, str) and not any(ord(char) < 32 for char in text) else text
 
 
 def image_caption(prompt: str, added: str = "", literal: bool = False) -> str:

@@ -5,13 +5,14 @@ Source: AnyText2 ``ms_wrapper.py`` (``separate_pos_imgs``, ``find_polygon``).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from anytext_lib.generation.pictures import is_mask, read_mask
-from anytext_lib.generation.request import RequestError
+from anytext_lib.generation.masks import is_mask, read_mask
+from anytext_lib.generation.request import RequestError, RequestWarning
 
 SMALLEST = 20  # pixels: a smaller blot of paint is no region
 OUTLINE = 0.01  # of a contour's length: how closely a polygon follows it
@@ -34,18 +35,19 @@ def region_polygon(region: Any, size: tuple[int, int], who: str) -> np.ndarray:
     _check_size(mask, size, f"the mask of {who}")
     if not mask.any():
         raise RequestError(f"{who}: its mask is empty: paint the region white on black")
+    areas = len(_areas(mask)[0])
+    if areas > 1:
+        warnings.warn(f"{who}: its mask has {areas} areas, the largest is taken: for several lines give one mask "
+                      "without a line (--mask, Request.mask)", RequestWarning, stacklevel=2)
     return mask_polygon(mask)
 
 
 def painted_regions(mask: Any, size: tuple[int, int], order: str = "rows") -> list[np.ndarray]:
     """The connected areas of one painted mask as polygons, in reading order; blots under 20 pixels are left out."""
-    import cv2
-
-    painted = read_mask(mask, "mask")
+    painted = read_mask(mask, "the mask")
     _check_size(painted, size, "the mask")
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(painted.astype(np.uint8))
-    kept = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= SMALLEST]
-    return [mask_polygon(labels == kept[i]) for i in reading_order(stats[kept, :4], order)]
+    kept, labels, boxes = _areas(painted)
+    return [mask_polygon(labels == kept[i]) for i in reading_order(boxes, order)]
 
 
 def reading_order(boxes: np.ndarray, order: str = "rows") -> list[int]:
@@ -97,7 +99,7 @@ def region_problems(polygons: Sequence[np.ndarray], names: Sequence[str], size: 
             shared = shapes[i].intersection(shapes[j]).area
             if shared > OVERLAP * min(shapes[i].area, shapes[j].area):
                 problems.append(f"{names[i]} and {names[j]}: their regions overlap by {shared:.0f} square pixels: move "
-                                "them apart, or leave out a region to have the line laid out automatically")
+                                "them apart, or make one of them smaller")
     return problems
 
 
@@ -106,6 +108,15 @@ def scaled(polygon: np.ndarray, source: tuple[int, int], target: tuple[int, int]
     if source == target:
         return polygon
     return (polygon + 0.5) * (np.array(target[::-1]) / source[::-1]) - 0.5
+
+
+def _areas(mask: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Connected areas of a mask (H, W) bool, blots left out: their numbers in the labels (H, W), and boxes (n, 4)."""
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    kept = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= SMALLEST]
+    return kept, labels, stats[kept, :4]
 
 
 def _corners(region: Any, who: str) -> np.ndarray:

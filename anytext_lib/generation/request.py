@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anytext_lib.data.atomic import atomic_path
+from anytext_lib.errors import AnyTextError
+from anytext_lib.generation.capabilities import Capabilities
 
 DEFAULTS_FILE = "generation.json"
 SCHEDULERS = ("ddim", "dpmsolver++", "unipc")  # see ``schedulers.make_scheduler``
@@ -21,8 +23,12 @@ UPSTREAM_NEGATIVE = ("low-res, bad anatomy, extra digit, fewer digits, cropped, 
 """The negative caption of AnyText2's own application."""
 
 
-class RequestError(ValueError):
+class RequestError(AnyTextError, ValueError):
     """A picture was asked for that cannot be made; the message names the line and what to do."""
+
+
+class RequestWarning(UserWarning):
+    """A picture can be made, but perhaps not as it is meant; the commands show the message as one plain line."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,7 @@ class Defaults:
         ddim_steps, cfg_scale: see ``Settings``. ``added_prompt``, ``negative_prompt``: see ``Request``.
         quoted_words: what the image caption holds in place of the quoted words: "placeholder", the embedding of the
             line, as upstream samples, or "literal", the words themselves.
+        capabilities: what the model was trained for, see ``Capabilities``; plain data are converted.
     """
 
     width: int | None = None
@@ -148,13 +155,16 @@ class Defaults:
     added_prompt: str = ""
     negative_prompt: str = ""
     quoted_words: Literal["placeholder", "literal"] = "placeholder"
+    capabilities: Capabilities = Capabilities()
 
     def __post_init__(self):
         _check_quoted(self.quoted_words)
+        if not isinstance(self.capabilities, Capabilities):
+            object.__setattr__(self, "capabilities", from_mapping(Capabilities, self.capabilities, "capabilities"))
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> Defaults:
-        """Those of a model's folder; upstream's if it has none. RequestError if the file is damaged."""
+        """Those of a model's folder; the plain ones above if it has none. RequestError if the file is damaged."""
         path = Path(folder) / DEFAULTS_FILE
         if not path.is_file():
             return cls()
@@ -164,9 +174,11 @@ class Defaults:
             raise RequestError(f"cannot read {path}: {error}") from error
 
     def write(self, folder: str | os.PathLike) -> None:
-        """Write ``generation.json`` into a model's folder."""
+        """Write ``generation.json`` into a model's folder; of the capabilities those that are known."""
+        known = {name: value for name, value in asdict(self.capabilities).items() if value is not None}
         with atomic_path(Path(folder) / DEFAULTS_FILE) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(asdict(self) | {"capabilities": known}, indent=2) + "\n",
+                                 encoding="utf-8")
 
 
 def _check_quoted(value: str | None) -> None:

@@ -19,7 +19,7 @@ from anytext_lib.generation.legibility import size_problem
 from anytext_lib.generation.pictures import read_picture
 from anytext_lib.generation.prompts import join_lines
 from anytext_lib.generation.regions import painted_regions, region_polygon, region_problems
-from anytext_lib.generation.request import Line, Request, RequestError
+from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning
 
 MAX_CHARS = 20  # of a line, as in training
 
@@ -122,7 +122,7 @@ def _polygons(request: Request, lines: list[Line], names: list[str], fonts: list
                                f"left for {without}: paint more regions that do not touch, or leave lines out")
         if len(regions) > len(open_rows):
             warnings.warn(f"the mask has {len(regions)} regions for {len(open_rows)} lines: the last "
-                          f"{len(regions) - len(open_rows)} in reading order stay empty", stacklevel=2)
+                          f"{len(regions) - len(open_rows)} in reading order stay empty", RequestWarning, stacklevel=2)
         new = regions[: len(open_rows)]
     else:
         new = lay_out([lines[i].text for i in open_rows], [fonts[i] for i in open_rows], size,

@@ -15,7 +15,7 @@ from anytext_lib.models import storage
 from anytext_lib.models.attnx import build_attnx_unet, set_attnx_scale
 from anytext_lib.models.caption_encoder import CaptionEncoder, build_text_encoder
 from anytext_lib.models.conditions import Conditions
-from anytext_lib.models.config import read_config, writenet_arguments
+from anytext_lib.models.config import building, read_config, writenet_arguments
 from anytext_lib.models.encoder import ControlResiduals
 from anytext_lib.models.line_images import glyph_crops
 from anytext_lib.models.reader import FrozenReader
@@ -41,6 +41,10 @@ class AnyText2Model(nn.Module):
     def __init__(self, config: Mapping, tokenizer: CLIPTokenizer | str | None = None):
         super().__init__()
         self.config = read_config(config)
+        with building(config):
+            self._build(tokenizer)
+
+    def _build(self, tokenizer: CLIPTokenizer | str | None) -> None:
         self.vae = AutoencoderKL(**self.config["vae"])
         self.unet = build_attnx_unet(self.config["unet"])
         self.writenet = WriteNet(**writenet_arguments(self.config))

@@ -13,10 +13,12 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.masking_utils import create_causal_mask
 
+from anytext_lib.errors import AnyTextError
+
 PLACEHOLDER = "*"
 
 
-class PlaceholderError(ValueError):
+class PlaceholderError(AnyTextError, ValueError):
     """The ``*`` of a caption do not fit the lines of text."""
 
 

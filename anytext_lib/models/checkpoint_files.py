@@ -15,13 +15,23 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 
+from anytext_lib.errors import AnyTextError
+
 MAPPED = 512 * 2**20  # bytes to read before the file is mapped anew
+POINTER = b"version https://git-lfs"
 CODES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64",
          torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
-class CheckpointError(ValueError):
+class CheckpointError(AnyTextError, ValueError):
     """A file of tensors is missing, damaged, unsafe or of another kind; the message says which and what to do."""
+
+
+def require_finite(path: str | os.PathLike, name: str, tensor: torch.Tensor) -> None:
+    """CheckpointError if a weight is NaN or infinite; tensors of integers pass."""
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{path} holds NaN or infinite values in {name}: the training that wrote it had "
+                              "diverged, or the file is damaged; take an earlier checkpoint")
 
 
 class Entry(NamedTuple):
@@ -80,17 +90,23 @@ def opener(path: Path) -> Callable[[], Opened]:
     """A function that maps the file and gives its entries and a function that reads one. CheckpointError: see above."""
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
-    with open(path, "rb") as file:
-        start = file.read(9)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): change its permissions or copy it "
+                              "again") from error
     if start[:2] == b"PK":
         return lambda: _open_torch(path)
     if start[8:9] == b"{":
         return lambda: _open_safetensors(path)
+    if start == POINTER:
+        raise CheckpointError(f"{path} is only a pointer of git-lfs to the checkpoint: fetch it by `git lfs pull`")
     if start[:1] == b"\x80":
         raise CheckpointError(f"{path} is in PyTorch's format of before 2020, or a plain pickle: load it where "
                               "you trust it and write its state_dict again with torch.save")
     raise CheckpointError(f"{path} is neither a checkpoint of PyTorch nor safetensors ({path.stat().st_size} bytes, "
-                          f"starting with {start!r}): fetch it again; a web page may have been saved in its place")
+                          f"starting with {start[:9]!r}): fetch it again; a web page may have been saved in its place")
 
 
 def _open_torch(path: Path) -> Opened:
@@ -99,7 +115,7 @@ def _open_torch(path: Path) -> Opened:
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} holds Python objects besides tensors, which are not loaded because that could "
                               f"run code ({str(error).splitlines()[0]}): keep its state_dict only") from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # whatever a damaged file makes the reader do
         raise CheckpointError(f"{path} cannot be read: it is damaged or cut off ({str(error).splitlines()[0]}); "
                               f"it has {path.stat().st_size} bytes: fetch it again") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else content

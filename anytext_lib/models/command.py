@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
+
+from anytext_lib.errors import OptionError
 
 ABOUT = """Upstream's checkpoint (.ckpt, .safetensors) to a folder of this library, or such a folder to upstream's
 checkpoint: bit for bit, with an account of every tensor. Or, with --init-from-sd15, the model from which AnyText2's
@@ -32,12 +33,11 @@ def convert_parser() -> ArgumentParser:
 
 def run_convert(options: Namespace) -> int:
     """Carry out `anytext convert`; returns the exit status."""
-    try:
+    from anytext_lib.files import explained_output
+
+    with explained_output(options.paths[-1] if options.paths else Path("."), "another target"):
         print(_carry_out(options))
-        return 0
-    except (ValueError, OSError) as error:
-        print(f"anytext convert: {error}", file=sys.stderr)
-        return 2
+    return 0
 
 
 def _carry_out(options: Namespace) -> str:
@@ -49,7 +49,7 @@ def _carry_out(options: Namespace) -> str:
     if options.dry_run and len(paths) == 1:
         return str(convert.account(paths[0], options.config))
     if len(paths) != 2 or options.dry_run:
-        raise ValueError(f"got {len(paths)} paths: write SOURCE TARGET, or only SOURCE with --dry-run")
+        raise OptionError(f"got {len(paths)} paths: write SOURCE TARGET, or only SOURCE with --dry-run")
     source, target = paths
     if source.is_dir():
         return f"{convert.to_upstream(source, target, options.force)}\nwrote {target}"
@@ -61,7 +61,7 @@ def _scratch(options: Namespace, paths: list[Path]) -> str:
     from anytext_lib.models import scratch
 
     if len(paths) != 1 or options.dry_run:
-        raise ValueError(f"got {len(paths)} paths: --init-from-sd15 takes only TARGET, the folder to write, and no "
+        raise OptionError(f"got {len(paths)} paths: --init-from-sd15 takes only TARGET, the folder to write, and no "
                          "--dry-run")
     report = scratch.write(options.init_from_sd15, paths[0], options.config, options.tokenizer, options.force)
     return f"{report}\nwrote {paths[0]}{_about_tokenizer(paths[0])}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 
+from anytext_lib.errors import AnyTextError
 from anytext_lib.models.attnx import unet_arguments
 
 FORMAT = "anytext_lib.AnyText2Model"
@@ -18,7 +20,7 @@ SHARED = ("in_channels", "block_out_channels", "down_block_types", "layers_per_b
 """What WriteNet takes from the UNet's section."""
 
 
-class ModelConfigError(ValueError):
+class ModelConfigError(AnyTextError, ValueError):
     """A model's configuration is missing or wrong; the message says where and what to do."""
 
 
@@ -55,6 +57,19 @@ def read_config(source: str | os.PathLike | Mapping) -> dict:
     return config
 
 
+@contextlib.contextmanager
+def building(source: str | os.PathLike | Mapping) -> Iterator[None]:
+    """Turn what the networks' constructors raise in the block into a ModelConfigError about ``source``."""
+    where = "the configuration" if isinstance(source, Mapping) else str(source)
+    try:
+        yield
+    except AnyTextError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError, ArithmeticError) as error:
+        raise ModelConfigError(f"{where} describes a model that cannot be built ({type(error).__name__}: "
+                               f"{' '.join(str(error).split())}): compare it with one of {config_names()}") from error
+
+
 def writenet_arguments(config: Mapping) -> dict:
     """Arguments of ``WriteNet``: its own section, the UNet's sizes, the factor of the auto-encoder."""
     unet = unet_arguments(config["unet"])
@@ -79,6 +94,11 @@ def _locate(source: str | os.PathLike) -> Path:
 
 
 def _check(config: dict, where: str) -> None:
+    odd = [name for name in SECTIONS if name in config and not isinstance(config[name], str if name == "tokenizer" else
+                                                                          Mapping)]
+    if odd:
+        raise ModelConfigError(f"{where}: the section {odd[0]} holds a {type(config[odd[0]]).__name__}, expected "
+                               f"{'a text' if odd[0] == 'tokenizer' else 'an object'}")
     missing = [name for name in SECTIONS if name not in config]
     unknown = sorted(set(config) - set(SECTIONS) - {"format", "description", "sample_posterior", "recognizer"})
     if missing or unknown:

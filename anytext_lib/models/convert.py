@@ -1,7 +1,8 @@
 """Upstream's checkpoint to a folder of this library and back, one tensor at a time and bit for bit.
 
 The folder is the one of ``storage``, and has one file more: ``upstream.safetensors`` with the tensors of upstream that
-nothing here uses (noise schedule), so that the way back restores them.
+nothing here uses (noise schedule), so that the way back restores them; and ``generation.json`` with the added and the
+negative prompt of upstream's application.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from anytext_lib.data.atomic import atomic_path
 from anytext_lib.models import storage
 from anytext_lib.models.accounting import Account, account_upstream, expected_shapes, key_maps, shape_by, sizes
 from anytext_lib.models.anytext2 import AnyText2Model
-from anytext_lib.models.checkpoint_files import Checkpoint, CheckpointError, Entry
+from anytext_lib.models.checkpoint_files import Checkpoint, CheckpointError, Entry, require_finite
 from anytext_lib.models.checkpoint_writers import SafetensorsWriter, atomic_folder, require_room, writer
 from anytext_lib.models.config import FORMAT
 from anytext_lib.models.tokenizers import TokenizerError, load_tokenizer
@@ -63,12 +64,22 @@ def from_upstream(path: Source, target: Source, config: Source | Mapping = "sd15
         writers = {part: files.enter_context(file) for part, file in _part_writers(root, model, source, found).items()}
         for name, tensor in source.tensors():
             part, ours = found.used.get(name, (ASIDE, name))
+            if part != ASIDE:
+                require_finite(path, name, tensor)
             writers[part].write(ours, tensor if part == ASIDE else maps[part].shape_to_ours(ours, tensor))
         files.close()
         _save_tokenizer(root, model, tokenizer)
         written = model.config | {"format": FORMAT, "tokenizer": "tokenizer", "recognizer": "recognizer"}
         (root / storage.CONFIG).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        _save_prompts(root)
     return found
+
+
+def _save_prompts(root: Path) -> None:
+    """What upstream's own application tells every picture, so that ours do not differ for lack of it."""
+    from anytext_lib.generation.request import UPSTREAM_ADDED, UPSTREAM_NEGATIVE, Defaults
+
+    Defaults(added_prompt=UPSTREAM_ADDED, negative_prompt=UPSTREAM_NEGATIVE).write(root)
 
 
 def _part_writers(root: Path, model: AnyText2Model, source: Checkpoint, found: Account) -> dict[str, SafetensorsWriter]:
@@ -127,6 +138,8 @@ def to_upstream(folder: Source, target: Source, force: bool = False) -> Account:
         for part, (_, tensors) in parts.items():
             prefix = PARTS[part].prefix if part in PARTS else ""
             for name, tensor in tensors():
+                if prefix:
+                    require_finite(root / part, name, tensor)
                 theirs = prefix + maps[part].to_upstream(name) if prefix else name
                 file.write(theirs, maps[part].shape_to_upstream(name, tensor) if prefix else tensor)
     return found
@@ -192,14 +205,16 @@ def model_from_upstream(path: Source, config: Source | Mapping = "sd15", tokeniz
     found, maps = account_upstream(source.entries, model, str(path)), key_maps(model)
     model.to_empty(device="cpu")
     model.text_encoder.embeddings.position_ids = storage._position_ids(model.text_encoder)
-    _fill(model, ((*found.used[name], tensor) for name, tensor in source.tensors(found.used)), maps)
+    _fill(model, source, found.used, maps)
     for part in PARTS:
         getattr(model, part).to(device=device, dtype=torch.float32 if part == "recognizer" else dtype)
     return model.eval()
 
 
-def _fill(model: AnyText2Model, tensors: Iterable[tuple[str, str, torch.Tensor]], maps: Mapping) -> None:
+def _fill(model: AnyText2Model, source: Checkpoint, used: Mapping[str, tuple[str, str]], maps: Mapping) -> None:
     states = {part: getattr(model, part).state_dict() for part in PARTS}
     with torch.no_grad():
-        for part, ours, tensor in tensors:
+        for name, tensor in source.tensors(used):
+            require_finite(source.path, name, tensor)
+            part, ours = used[name]
             states[part][ours].copy_(maps[part].shape_to_ours(ours, tensor))

@@ -24,7 +24,7 @@ from anytext_lib.models import storage
 from anytext_lib.models.accounting import key_maps
 from anytext_lib.models.anytext2 import AnyText2Model
 from anytext_lib.models.attnx import EXTRA, copy_attentions
-from anytext_lib.models.checkpoint_files import Checkpoint, CheckpointError
+from anytext_lib.models.checkpoint_files import Checkpoint, CheckpointError, require_finite
 from anytext_lib.models.checkpoint_writers import atomic_folder
 from anytext_lib.models.convert import Source
 from anytext_lib.models.encoder import ENCODER
@@ -158,6 +158,7 @@ def _fill_base(model: AnyText2Model, tensors: Iterable[Found], where: str) -> No
                                       f"{tuple(target.shape)}; it is another model than Stable Diffusion 1.5, or of "
                                       "another size than the configuration (--config)")
             else:
+                require_finite(where, name, tensor)
                 target.copy_(tensor)
     if unknown:
         raise UnknownKeysError(unknown, where)

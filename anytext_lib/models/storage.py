@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from anytext_lib.errors import AnyTextError
+from anytext_lib.models.checkpoint_files import CheckpointError, require_finite
 from anytext_lib.models.config import FORMAT, ModelConfigError
 from anytext_lib.models.tokenizers import TokenizerError
 from anytext_lib.ocr.trainable import TrainableRecognizer
@@ -34,7 +36,7 @@ PACKAGED = "packaged"  # the recogniser is the one that comes with the package
 TOKENIZER = "tokenizer"
 
 
-class StorageError(ValueError):
+class StorageError(AnyTextError, ValueError):
     """A model's folder is incomplete, damaged or of another model; the message says which file and why."""
 
 
@@ -95,7 +97,7 @@ def load_part(part: nn.Module, path: Path) -> None:
     """Load the weights of one part, whatever floating dtype they are stored in.
 
     Raises:
-        StorageError: the file is missing or damaged, or tensors are missing, unknown or of another shape.
+        StorageError: the file is missing or damaged, or tensors are missing, unknown, of another shape or not finite.
     """
     if not path.is_file():
         raise StorageError(f"the weights {path} are missing: copy the whole folder again")
@@ -113,6 +115,11 @@ def load_part(part: nn.Module, path: Path) -> None:
     if wrong:
         raise StorageError(f"{path} does not fit at {wrong[0]}: it holds {tuple(tensors[wrong[0]].shape)}, expected "
                            f"{tuple(own[wrong[0]].shape)} ({len(wrong)} such tensors)")
+    for name, tensor in tensors.items():
+        try:
+            require_finite(path, name, tensor)
+        except CheckpointError as error:
+            raise StorageError(str(error)) from error
     part.load_state_dict(tensors)
 
 

@@ -7,12 +7,13 @@ import os
 from transformers import CLIPTokenizer
 
 from anytext_lib.data.folder import find_sample
+from anytext_lib.errors import AnyTextError
 from anytext_lib.models.caption_encoder import byte_tokenizer
 
 BYTES = "bytes"
 
 
-class TokenizerError(ValueError):
+class TokenizerError(AnyTextError, ValueError):
     """The tokenizer's files are missing or do not fit the text encoder."""
 
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from anytext_lib.errors import AnyTextError
+
 Config = Mapping[str, Any]
 Pairs = list[tuple[str, str]]
 State = dict[str, torch.Tensor]
@@ -41,7 +43,7 @@ EMBEDDING = (("proj", "glyph_proj"), ("position_encoder", "position_encoder"), (
 RECOGNIZER = (("backbone", "backbone"), ("neck", "neck"), ("head", "head"))
 
 
-class UnknownKeysError(ValueError):
+class UnknownKeysError(AnyTextError, ValueError):
     """Names of tensors that no rule knows; ``names`` lists them all, the message the first ones."""
 
     def __init__(self, names: Iterable[str], where: str):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from anytext_lib.data.texts import normal_text
+
 BLANK = 0
 
 
@@ -27,7 +29,9 @@ class Charset:
 
     PP-OCR has N = 6623, hence 6625 classes.  A character that it does not know becomes the last class, the space:
     this is what AnyText2's training targets do (``cldm/recognizer.py``, ``get_text_ids``), so a text with unknown
-    characters can never be read back exactly; ``unknown`` tells.
+    characters can never be read back exactly; ``unknown`` tells.  Texts are taken in their one normal form
+    (``normal_text``): composed and decomposed letters (NFC, NFD) give the same classes, invisible characters
+    (zero-width spaces, soft hyphens) none, and every other kind of space is the space.
     """
 
     characters: tuple[str, ...]
@@ -55,12 +59,16 @@ class Charset:
         return len(self.characters) + 1
 
     def encode(self, text: str) -> list[int]:
-        """Class of each character of ``text``; unknown characters become the last class."""
+        """Class of each character of ``text`` in its normal form; unknown characters become the last class."""
+        return self.classes(normal_text(text))
+
+    def classes(self, text: str) -> list[int]:
+        """Class of each character of ``text`` as it stands: what upstream's NED compares."""
         return [self._index.get(character, self.space) for character in text]
 
     def unknown(self, text: str) -> list[str]:
-        """The characters of ``text`` that have no class of their own, each once, in order of appearance."""
-        return list(dict.fromkeys(character for character in text if character not in self._index))
+        """The characters of ``text`` in its normal form that have no class of their own, each once, in order."""
+        return list(dict.fromkeys(character for character in normal_text(text) if character not in self._index))
 
     def symbol(self, index: int) -> str:
         """The character of a class; '' for the blank."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from anytext_lib.ocr.weights import detector_path, open_session
+from anytext_lib.ocr.weights import WeightsError, detector_path, open_session
 
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # in the network's channel order, BGR
 LONGEST = 2048  # pixels: enlarging stops when the longer side reaches this
@@ -30,10 +30,17 @@ class TextDetector:
     """Finds lines of text.  Images are (H, W, 3) uint8 RGB, or tensors (3, H, W) or (B, 3, H, W) in [-1, 1].
 
     ``min_side``: images whose shorter side is smaller are enlarged to it (PP-OCR's default), in pixels.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another network, or its weights are not finite.
     """
 
     def __init__(self, path: str | Path, threads: int = 1, min_side: int = 736):
         self._session, self.min_side = open_session(path, threads), min_side
+        shapes = [len(end.shape) for end in (*self._session.get_inputs(), *self._session.get_outputs())]
+        if shapes != [4, 4]:
+            raise WeightsError(f"{path} is no detector of PP-OCR, from pictures (B, 3, H, W) to maps (B, 1, H, W): "
+                               "take the file of the package rapidocr-onnxruntime")
 
     @classmethod
     def from_pretrained(cls, threads: int = 1, min_side: int = 736) -> TextDetector:

@@ -19,11 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from anytext_lib.errors import AnyTextError, OptionError
 from anytext_lib.ocr.charset import Charset, Reading
 from anytext_lib.ocr.recogniser import check_crops
 from anytext_lib.ocr.weights import WeightsError, open_session, package_file
 
 BATCH = 16  # crops in one run of the ONNX network: bounds the memory
+
+
+class JudgeError(AnyTextError, RuntimeError):
+    """A judge's program failed; the message says how."""
 
 
 class Judge(ABC):
@@ -44,7 +49,7 @@ class Judge(ABC):
             WeightsError: this judge is not installed; the message says how to install it.
         """
         if name not in JUDGES:
-            raise ValueError(f"there is no judge {name!r}: choose one of {sorted(JUDGES)}")
+            raise OptionError(f"there is no judge {name!r}: choose one of {sorted(JUDGES)}")
         return JUDGES[name](**options)
 
     @staticmethod
@@ -76,8 +81,13 @@ class PPOCRv4Judge(Judge):
     file = "models/ch_PP-OCRv4_rec_mobile.onnx"
 
     def __init__(self, threads: int = 1):
-        self._session = open_session(self._path(), threads)
-        self.charset = Charset.from_metadata(self._session.get_modelmeta().custom_metadata_map["character"])
+        path = self._path()
+        self._session = open_session(path, threads)
+        characters = self._session.get_modelmeta().custom_metadata_map.get("character")
+        if characters is None or [len(end.shape) for end in self._session.get_outputs()] != [3]:
+            raise WeightsError(f"{path} is no recogniser of PP-OCR, with its characters in its metadata: install "
+                               "rapidocr again")
+        self.charset = Charset.from_metadata(characters)
 
     @classmethod
     def _path(cls) -> Path:
@@ -135,11 +145,15 @@ class TesseractJudge(Judge):
 
     def _read(self, page: bytes) -> Reading:
         command = ["tesseract", "stdin", "stdout", "--psm", "7", "-l", "+".join(self.languages), "tsv"]
-        done = subprocess.run(command, input=page, capture_output=True, timeout=60,
-                              env={**os.environ, "OMP_THREAD_LIMIT": "1"})
+        try:
+            done = subprocess.run(command, input=page, capture_output=True, timeout=60,
+                                  env={**os.environ, "OMP_THREAD_LIMIT": "1"})
+        except subprocess.TimeoutExpired as error:
+            raise JudgeError(f"{' '.join(command)} did not answer within {error.timeout:.0f} seconds: try again when "
+                             "the machine is less busy") from error
         if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed with status {done.returncode}: "
-                               f"{done.stderr.decode(errors='replace').strip()}")
+            raise JudgeError(f"{' '.join(command)} failed with status {done.returncode}: "
+                             f"{done.stderr.decode(errors='replace').strip()}")
         return _parse_tsv(done.stdout.decode("utf-8"))
 
 

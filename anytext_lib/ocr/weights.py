@@ -12,19 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+
+from anytext_lib.errors import AnyTextError
 
 PACKAGE = "rapidocr_onnxruntime"
 RECOGNIZER_FILE = "models/ch_PP-OCRv3_rec_infer.onnx"
 DETECTOR_FILE = "models/ch_PP-OCRv3_det_infer.onnx"
+AGAIN = "fetch it, or install the package that carries it, again"
 BATCH_NORM_EPS = 1e-5
 BATCH_NORM = ("scale", "shift", "mean", "variance")  # order of a BatchNormalization node's inputs
 
 Layer = dict[str, torch.Tensor]
 
 
-class WeightsError(RuntimeError):
+class WeightsError(AnyTextError, RuntimeError):
     """Weights are missing or are not the ones expected: the message names the file and the remedy."""
 
 
@@ -55,15 +59,39 @@ def detector_path() -> Path:
 
 
 def load_onnx(path: Path | str) -> Any:
-    """Parse an ONNX file (an ``onnx.ModelProto``); WeightsError if there is none or it is damaged."""
+    """Parse an ONNX file (an ``onnx.ModelProto``).
+
+    Raises:
+        WeightsError: there is none, it is damaged, holds no network, or weights that are not finite.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
     path = _existing(path)
     try:
-        return onnx.load(str(path))
+        model = onnx.load(str(path))
     except DecodeError as error:
-        raise WeightsError(f"{path} is not a complete ONNX file ({error}): fetch or install it again") from error
+        raise WeightsError(f"{path} is not a complete ONNX file ({error}): {AGAIN}") from error
+    if not model.graph.node:
+        raise WeightsError(f"{path} is an ONNX file without a network, or none: {AGAIN}")
+    _refuse_not_finite(model, path)
+    return model
+
+
+def _refuse_not_finite(model: Any, path: Path) -> None:
+    from onnx import numpy_helper
+
+    stored = [(tensor.name, tensor) for tensor in model.graph.initializer]
+    stored += [(node.output[0], attribute.t) for node in model.graph.node if node.op_type == "Constant"
+               for attribute in node.attribute if attribute.HasField("t")]
+    try:
+        values = ((name, numpy_helper.to_array(tensor)) for name, tensor in stored)
+        bad = [name for name, value in values if value.dtype.kind == "f" and not np.isfinite(value).all()]
+    except (ValueError, TypeError) as error:  # a tensor whose bytes do not fill its shape
+        raise WeightsError(f"{path} holds a damaged tensor ({error}): {AGAIN}") from error
+    if bad:
+        raise WeightsError(f"{path}: the weights {bad[0]} hold NaN or infinite numbers ({len(bad)} such tensors): "
+                           f"{AGAIN}")
 
 
 def read_layers(model: Any) -> list[Layer]:
@@ -143,19 +171,23 @@ def load_layers(targets: list[tuple[str, nn.Module]], layers: list[Layer], sourc
 
 
 def open_session(path: Path | str, threads: int = 1) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU with so many threads; WeightsError if the file does not load."""
+    """An ``onnxruntime.InferenceSession`` on the CPU with so many threads; WeightsError if the file does not load, or
+    its weights are not finite."""
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+    path = _existing(path)
+    load_onnx(path)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    path = _existing(path)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (failures.Fail, failures.InvalidArgument, failures.InvalidGraph, failures.InvalidProtobuf) as error:
-        raise WeightsError(f"{path} cannot be loaded ({error}): install the package that carries it again") from error
+    except (failures.Fail, failures.InvalidArgument, failures.InvalidGraph, failures.InvalidProtobuf,
+            failures.NotImplemented, failures.RuntimeException) as error:
+        raise WeightsError(f"{path} cannot be loaded ({error}): {AGAIN}") from error
 
 
 def _existing(path: Path | str) -> Path:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from anytext_lib.errors import AnyTextError, MissingFileError
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+class ConfigError(AnyTextError, ValueError):
+    """A configuration file cannot be read, or is none; the message says which and where."""
 
 
 def find_config(name: str) -> Path:
     """A configuration: an existing file, or the name of one in the package, with or without .yaml.
 
     Raises:
-        FileNotFoundError: neither.
+        MissingFileError: neither.
     """
     path = Path(name)
     if path.is_file():
@@ -22,7 +28,39 @@ def find_config(name: str) -> Path:
     if len(path.parts) == 1 and packaged.is_file():
         return packaged
     known = ", ".join(sorted(file.name for file in CONFIGS.glob("*.yaml")))
-    raise FileNotFoundError(f"no configuration {name}: give a YAML file, or one of the package: {known}")
+    raise MissingFileError(f"no configuration {name}: give a YAML file, or one of the package: {known}")
+
+
+def read_config(name: str) -> dict:
+    """What a configuration says.
+
+    Raises:
+        MissingFileError: see ``find_config``. ConfigError: no YAML, empty, or no mapping of options to values.
+    """
+    import yaml
+
+    path = find_config(name)
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} cannot be read: {getattr(error, 'strerror', None) or error}. "
+                          "Give a text file in YAML") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the configuration {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        holds = "is empty" if found is None else f"holds a {type(found).__name__}"
+        raise ConfigError(f"the configuration {path} {holds}: it needs options with values, as in "
+                          f"{CONFIGS / 'mini.yaml'}")
+    return found
+
+
+def configs_in(arguments: Sequence[str]) -> Iterator[str]:
+    """The values of --config and -c."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            yield argument.partition("=")[2]
+        elif argument in ("--config", "-c") and i + 1 < len(arguments):
+            yield arguments[i + 1]
 
 
 def expand(arguments: Sequence[str], sections: dict[str, Iterable[str]]) -> list[str]:

@@ -6,36 +6,79 @@ import logging
 import os
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from anytext_lib.data.anyword import AnyWordError
-from anytext_lib.losses import NonFiniteError
-from anytext_lib.models import ModelConfigError, StorageError, TokenizerError
-from anytext_lib.ocr.weights import WeightsError
+from anytext_lib.errors import AnyTextError, OptionError
 from anytext_lib.training import callbacks as parts
 from anytext_lib.training.arguments import expand, option_names
 from anytext_lib.training.datamodule import AnyTextData
 from anytext_lib.training.module import AnyText2Training
-from anytext_lib.training.storage import AtomicCheckpointIO, CheckpointError, checkpoints_in, require_writable
+from anytext_lib.training.run_folder import RunFolder
+from anytext_lib.training.storage import AtomicCheckpointIO
+from anytext_lib.usage import HelpFormatter, usage_error
 
 SECTIONS = {"model": AnyText2Training, "data": AnyTextData, "trainer": pl.Trainer, "checkpoint": parts.Checkpoints,
             "images": parts.ImageLogger, "judge": parts.TextJudge, "progress": parts.ProgressLines,
             "export": parts.ExportModel}
-FAILED, WRONG = 1, 2
-"""Exit status: failed while running; the request was wrong. 143 and 130: asked to stop by SIGTERM or Ctrl-C, saved."""
+
+
+class DeviceMemoryError(AnyTextError, RuntimeError):
+    """The GPU's memory does not suffice for a step; its notes say what needs less."""
+
+    exit_status = 1
+
+
+class TrainingParser(LightningArgumentParser):
+    """Lightning's, where a value that is the name of a text file stays a name: it is not read as a configuration."""
+
+    def add_class_arguments(self, *arguments, **options) -> list[str]:
+        """As jsonargparse's, without configuration files for single options."""
+        return super().add_class_arguments(*arguments, **{**options, "sub_configs": False})
 
 
 class AnyTextCLI(LightningCLI):
-    """LightningCLI with the callbacks of this package, a run folder and `--ckpt_path last`."""
+    """LightningCLI with the callbacks of this package, a run folder and `--ckpt_path last`.
+
+    Attributes:
+        sections: classes whose options can be given by their bare names; that of "model" is trained.
+    """
+
+    sections: dict[str, type] = SECTIONS
+
+    def __init__(self, command: str, arguments: Sequence[str]):
+        self.folder: RunFolder | None = None
+        self.names = {name: option_names(cls, ("seed",)) for name, cls in self.sections.items()}
+        try:
+            super().__init__(self.sections["model"], AnyTextData, save_config_callback=None, seed_everything_default=0,
+                             parser_class=TrainingParser, args=[command, *expand(arguments, self.names)],
+                             auto_configure_optimizers=False, load_from_checkpoint_support=False, parser_kwargs={
+                                 "prog": "anytext", "exit_on_error": False, "formatter_class": HelpFormatter})
+        except MisconfigurationException as error:  # Lightning's word for options of the Trainer that do not go
+            raise OptionError(f"trainer: {' '.join(str(error).split())}") from error
+        finally:
+            if self.folder is not None:
+                self.folder.discard()
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
+        """Read the options. UsageError: they cannot be understood."""
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            bare = [f"--{name}" for section in self.names.values() for name in section]
+            raise usage_error(str(error), parser, args, bare) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's name and folder, and the options of this package's callbacks."""
+        parser.add_argument("--system", type=str, default="anytext2", help="what is trained: anytext2 or udifftext")
         parser.add_argument("--name", type=str, default="run", help="name of the run: its folder is RUNS/NAME")
         parser.add_argument("--runs", type=str, default="runs", help="folder of the runs")
         parser.add_argument("--grad_accum", type=int, default=1, help="batches that make one optimizer step")
@@ -46,14 +89,20 @@ class AnyTextCLI(LightningCLI):
         for section in ("model", "data"):
             parser.link_arguments("seed_everything", f"{section}.seed", compute_fn=int)
 
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the options are those of the command line, and not the ones that the checkpoint was made with."""
+
     def before_instantiate_classes(self) -> None:
-        """Make the run folder first: an unwritable one is found out before the model is loaded."""
+        """Settle the run's folder and checkpoint first: what is wrong with them is told before the model is loaded."""
         config = self.config[self.subcommand]
-        self.run = Path(config.runs) / config.name
-        require_writable(self.run)
+        self.folder = RunFolder(Path(config.runs) / config.name)
+        self.run = self.folder.path
         config.trainer.default_root_dir = str(self.run)
-        if config.get("ckpt_path") == "last":
-            config.ckpt_path = self._last_checkpoint()
+        if self.subcommand == "fit" and config.get("ckpt_path") is None:
+            self.folder.require_free()
+        config.ckpt_path = self.folder.resumed_from(config.get("ckpt_path"))
+        if self.subcommand == "fit":
+            self.folder.make()
 
     def instantiate_trainer(self, **kwargs) -> pl.Trainer:
         """The Trainer with this package's callbacks, checkpoint files and, by default, TensorBoard."""
@@ -62,59 +111,65 @@ class AnyTextCLI(LightningCLI):
         options["plugins"] = [*_listed(options.get("plugins")), AtomicCheckpointIO()]
         options["callbacks"] = [*_listed(options.get("callbacks")), *self._callbacks(config)]
         if options.get("logger") in (None, True):
-            options["logger"] = TensorBoardLogger(self.run, name="", version="tensorboard")
+            kept = self.subcommand == "fit" or self.run.is_dir()
+            options["logger"] = TensorBoardLogger(self.run, name="", version="tensorboard") if kept else False
         if options.get("enable_progress_bar") is None:
             options["enable_progress_bar"] = sys.stdout.isatty()
+        if options["enable_progress_bar"] and not any(isinstance(c, ProgressBar) for c in options["callbacks"]):
+            options["callbacks"].append(parts.ProgressBar())
         if options.get("strategy") == "auto" and _several(options):
             options["strategy"] = "ddp_find_unused_parameters_true"  # a process without lines leaves parameters out
         return self.trainer_class(**{**options, "use_distributed_sampler": False, "enable_model_summary": False})
 
     def _callbacks(self, config) -> list[pl.Callback]:
         average = [parts.ExponentialAverage(config.ema)] if config.ema else []
-        return [*average, parts.GradientNorms(), parts.Speed(), parts.DataReport(), config.images, config.judge,
+        begun = parts.RunRecord(self.folder, lambda: self._parser("fit").dump(self.config["fit"], skip_unset=False))
+        return [*average, begun, parts.GradientNorms(), parts.Speed(), parts.DataReport(), config.images, config.judge,
                 config.progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(), config.export, config.checkpoint]
 
-    def before_fit(self) -> None:
-        """Keep the whole configuration beside the results."""
-        if self.trainer.is_global_zero:
-            text = self._parser("fit").dump(self.config["fit"], skip_unset=False)
-            (self.run / "config.yaml").write_text(text, encoding="utf-8")
+    def before_validate(self) -> None:
+        """The table of figures is ours, see ``after_validate``."""
+        self.verbose, self.config_init["validate"]["verbose"] = self.config_init["validate"].verbose, False
 
-    def _last_checkpoint(self) -> str | None:
-        """The newest complete checkpoint of the run; none, with a warning, if there is none yet."""
-        found = checkpoints_in(self.run / "checkpoints")
-        if not found:
-            warnings.warn(f"--ckpt_path last: no checkpoint in {self.run / 'checkpoints'}, starting anew",
-                          stacklevel=2)
-            return None
-        return str(found[-1])
+    def after_validate(self) -> None:
+        """Print the figures, and for those that were not computed why."""
+        if self.verbose and self.trainer.is_global_zero:
+            found = {key: f"{float(value):.6g}" for key, value in self.trainer.callback_metrics.items()}
+            found |= {key: f"not computed: {why}" for key, why in self.model.not_computed().items()}
+            width = max(map(len, found), default=0)
+            print("\n".join(f"{key:<{width}}  {found[key]}" for key in sorted(found)), flush=True)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except torch.cuda.OutOfMemoryError as error:
+            told = DeviceMemoryError(str(error).splitlines()[0])
+            told.__notes__ = list(getattr(error, "__notes__", []))
+            raise told from error
 
 
 def fit(arguments: Sequence[str]) -> int:
-    """`anytext fit`: train, and return the exit status."""
-    return _run("fit", arguments)
+    """`anytext fit`: train, and return the exit status 0. Raises AnyTextError, which the command line reports."""
+    return run("fit", arguments)
 
 
 def validate(arguments: Sequence[str]) -> int:
-    """`anytext validate`: measure on the validation data, and return the exit status."""
-    return _run("validate", arguments)
+    """`anytext validate`: measure on the validation data, and return 0. Raises as ``fit``."""
+    return run("validate", arguments)
 
 
-def _run(command: str, arguments: Sequence[str]) -> int:
+def run(command: str, arguments: Sequence[str], cli: type[AnyTextCLI] = AnyTextCLI) -> int:
+    """Carry out "fit" or "validate" and return 0.
+
+    Args:
+        cli: that of the system that is trained.
+
+    Raises:
+        AnyTextError: a wrong request, or a run that failed for a reason that has a name; a folder that was made for
+        the run is removed unless training had begun.
+    """
     quiet()
-    try:
-        sections = {name: option_names(cls, ("seed",)) for name, cls in SECTIONS.items()}
-        AnyTextCLI(AnyText2Training, AnyTextData, save_config_callback=None, seed_everything_default=0,
-                   parser_kwargs={"prog": "anytext"}, args=[command, *expand(arguments, sections)],
-                   auto_configure_optimizers=False, load_from_checkpoint_support=False)
-    except parts.Interrupted as stop:
-        print(f"anytext: {stop}", file=sys.stderr)
-        return 128 + stop.number
-    except (FileNotFoundError, AnyWordError, CheckpointError, ModelConfigError, StorageError, TokenizerError,
-            WeightsError) as error:
-        return _complain(error, WRONG)
-    except (NonFiniteError, torch.cuda.OutOfMemoryError) as error:
-        return _complain(error, FAILED)
+    cli(command, arguments)
     return 0
 
 
@@ -124,13 +179,18 @@ def quiet() -> None:
                     ".*does not have many workers", "The number of training batches",
                     "Total length of .* is zero", "LightningCLI's args parameter"):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(text in record.msg for text in ("Tip:", "Detected KeyboardInterrupt")))
+    for logger in map(logging.getLogger, ("lightning", "lightning.pytorch", "lightning.fabric")):
+        logger.handlers = [ToStderr() if type(part) is logging.StreamHandler else part for part in logger.handlers]
 
 
-def _complain(error: Exception, status: int) -> int:
-    """Print an error and its notes without a traceback."""
-    print("\n".join([f"anytext: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
-    return status
+class ToStderr(logging.Handler):
+    """Messages to the standard error of the moment: while a progress bar is drawn, that is above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message."""
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 def _several(options: dict) -> bool:

@@ -10,14 +10,15 @@ import torch
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.training.loader import EpochBatches, ResumableLoader
-from anytext_lib.training.sources import build_dataset
+from anytext_lib.training.sources import SCENES, build_dataset, read_records
 
 
 class AnyTextData(pl.LightningDataModule):
     """Batches of annotated pictures, or of scenes that are drawn on the fly.
 
     Args:
-        train: "scenes", or annotation files (.json) or indices in the AnyWord form, one or several.
+        train: "scenes", or annotations in the AnyWord form: a JSON, its index (.arrow), a folder of indices, or a list
+            of these, as '[a.json, b.json]'. The index of a JSON is built beside it, once.
         val: the same for validation; null for none.
         batch_size: samples of one process in one step (an optimizer step has grad_accum times as many).
         val_batch_size: null for batch_size.
@@ -35,7 +36,10 @@ class AnyTextData(pl.LightningDataModule):
         font_hint_randaug: turn, shift and scale the hint.
         color_prob: probability that the colours are told.
         wm_thresh: pictures with a higher watermark score are left out.
-        rand_font: draw the glyphs in random fonts.
+        rand_font: draw the glyphs in random fonts of those that can write the text.
+        font: name of a font of the course, or a font file, for the texts that it can write; null takes the first that
+            can. fonts: the same by language, one or several, asked before those of the course, for example
+            '{Japanese: /path/to/NotoSansJP.ttf}'.
         position_jitter: sometimes grow or shrink the position masks; off, the true features can be kept.
         seed: of order and samples; linked to seed_everything on the command line.
     """
@@ -47,7 +51,8 @@ class AnyTextData(pl.LightningDataModule):
                  glyph_scale: int = 1, max_lines: int = 5, max_chars: int = 20, mask_ratio: float = 0.5,
                  font_hint_prob: float = 0.8, font_hint_area: tuple[float, float] = (0.7, 1.0),
                  font_hint_randaug: bool = True, color_prob: float = 1.0, wm_thresh: float = 1.0,
-                 rand_font: bool = False, position_jitter: bool = True, seed: int = 0):
+                 rand_font: bool = False, font: str | None = None,
+                 fonts: dict[str, str | list[str]] | None = None, position_jitter: bool = True, seed: int = 0):
         super().__init__()
         self.save_hyperparameters()
         self.train_set = self.val_set = None
@@ -58,8 +63,15 @@ class AnyTextData(pl.LightningDataModule):
 
         names = ("image_size", "glyph_scale", "max_lines", "max_chars", "mask_ratio", "font_hint_prob",
                  "font_hint_area", "font_hint_randaug", "color_prob", "wm_thresh", "rand_font",
-                 "position_jitter")
+                 "font", "fonts", "position_jitter")
         return SampleConfig(**{name: self.hparams[name] for name in names})
+
+    def prepare_data(self) -> None:
+        """Build the indices that are missing, in one process of a machine while the others wait."""
+        training = self.trainer is None or self.trainer.state.fn == "fit"
+        for source in (self.hparams.train if training else None, self.hparams.val):
+            for path in [] if source in (None, SCENES) else [source] if isinstance(source, str) else source:
+                read_records(path)
 
     def setup(self, stage: str) -> None:
         h = self.hparams

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import lightning.pytorch as pl
 import torch
 
@@ -56,3 +58,15 @@ class DiffusionTraining(pl.LightningModule):
     def places(self, count: int) -> list[int]:
         """Place in the whole step of each of this process's ``count`` samples."""
         return places(count, self.global_rank, self.trainer.world_size)
+
+    def accumulation_factor(self, batch_idx: int) -> float:
+        """Factor on the loss of batch ``batch_idx`` of an epoch, so that every optimizer step follows a mean gradient.
+
+        Lightning divides each loss by ``accumulate_grad_batches`` = N, and steps at the end of an epoch as well: n < N
+        batches that are left over there would pull n / N as hard.  They get the factor N / n, all others 1.
+        """
+        trainer = self.trainer
+        size, count = trainer.accumulate_grad_batches, trainer.num_training_batches
+        if size == 1 or not math.isfinite(count) or trainer.strategy.handles_gradient_accumulation:
+            return 1.0
+        return size / min(size, count - batch_idx // size * size)

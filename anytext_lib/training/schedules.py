@@ -1,38 +1,13 @@
-"""Weights and learning rates that depend on the optimizer step; plain functions of an integer."""
+"""Learning rates that depend on the optimizer step."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+
+from anytext_lib.errors import OptionError
 
 LR_SCHEDULES = ("constant", "linear", "cosine", "one_cycle")
-
-
-@dataclass(frozen=True)
-class LossWeightSchedule:
-    """Weight of a loss term: 0 before ``start``, then a straight line over ``ramp`` steps up to ``value``.
-
-    Upstream's advice is a step: ``loss_alpha`` 0.003, switched on for the last one or two epochs.
-
-    Attributes:
-        value: final weight, at least 0. ``start``: first optimizer step with a weight above 0.
-        ramp: steps until the full weight is reached; 0 switches it on at once.
-    """
-
-    value: float
-    start: int = 0
-    ramp: int = 0
-
-    def __post_init__(self):
-        for name in ("value", "start", "ramp"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} of a weight schedule must not be negative, got {getattr(self, name)}")
-
-    def __call__(self, step: int) -> float:
-        """Weight at an optimizer step, counted from 0."""
-        if step < self.start:
-            return 0.0
-        return float(self.value) * (1.0 if self.ramp == 0 else min(1.0, (step - self.start + 1) / self.ramp))
 
 
 def learning_rate_factor(step: int, schedule: str = "constant", warmup: int = 0, total: int | None = None,
@@ -47,12 +22,12 @@ def learning_rate_factor(step: int, schedule: str = "constant", warmup: int = 0,
         total: number of steps of the run; needed by all but "constant".
 
     Raises:
-        ValueError: unknown schedule, or no ``total``.
+        OptionError: unknown schedule, or no ``total``.
     """
     if schedule not in LR_SCHEDULES:
-        raise ValueError(f"lr_schedule is one of {LR_SCHEDULES}, got {schedule!r}")
+        raise OptionError(f"lr_schedule is one of {LR_SCHEDULES}, got {schedule!r}")
     if schedule != "constant" and (total is None or not math.isfinite(total)):
-        raise ValueError(f"lr_schedule {schedule!r} needs the length of the run: set trainer.max_steps or max_epochs")
+        raise OptionError(f"lr_schedule {schedule!r} needs the length of the run: set trainer.max_steps or max_epochs")
     if schedule == "one_cycle":
         warmup = warmup or max(1, round(0.3 * total))
         if step < warmup:
@@ -64,6 +39,22 @@ def learning_rate_factor(step: int, schedule: str = "constant", warmup: int = 0,
         return 1.0
     share = _share(step, warmup, total)
     return _cosine(share, 1.0, final) if schedule == "cosine" else 1.0 + (final - 1.0) * share
+
+
+def require_rate(learning_rate: float, warmup_steps: int) -> None:
+    """OptionError if these cannot be a learning rate and its warm-up."""
+    if not (math.isfinite(learning_rate) and learning_rate >= 0):
+        raise OptionError(f"learning_rate is a number of at least 0, got {learning_rate}")
+    if warmup_steps < 0:
+        raise OptionError(f"warmup_steps is at least 0, got {warmup_steps}")
+
+
+def require_timesteps(count: int, **named: Sequence[int]) -> None:
+    """OptionError if a value of an option, given by its name, is no timestep of a model with ``count`` of them."""
+    for name, values in named.items():
+        wrong = [t for t in values if not 0 <= t < count]
+        if wrong:
+            raise OptionError(f"{name} {wrong[0]} is no timestep: the model has 0 to {count - 1}")
 
 
 def _share(step: int, warmup: int, total: float) -> float:

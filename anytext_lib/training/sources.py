@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from anytext_lib.data.errors import DataNotFoundError, DataOptionError
+
 SCENES = "scenes"
 
 
@@ -14,13 +18,14 @@ def build_dataset(source: str | Sequence[str], config, seed: int, percent: float
     """A map-style data set of Samples.
 
     Args:
-        source: "scenes"; or annotation files (.json) and indices written by `anytext data index`, one or several.
+        source: "scenes"; or what ``read_records`` takes, one or several.
         config: the SampleConfig. ``seed``: of everything random about a sample. ``percent``: share of the records.
         scenes: arguments of SceneDataset besides ``config`` and ``seed``. ``split``: of the scenes, where ``scenes``
             does not say.
 
     Raises:
-        FileNotFoundError: there is no such file or folder. ValueError: no record is left.
+        DataNotFoundError: there is no such file or folder. DataOptionError: no record is left.
+        AnyWordError, StaleIndexError: a file is malformed, or an index out of date.
     """
     if source == SCENES:
         from anytext_lib.data.scene_dataset import SceneDataset
@@ -29,40 +34,66 @@ def build_dataset(source: str | Sequence[str], config, seed: int, percent: float
     from anytext_lib.data.dataset import AnyWordDataset
 
     paths = [source] if isinstance(source, str) else list(source)
-    parts = [read_records(path) for path in paths]
+    parts = [part for path in paths for part in read_records(path)]
     records = parts[0] if len(parts) == 1 else Chained(parts)
     if len(records) == 0:
-        raise ValueError(f"no picture in {', '.join(map(str, paths))}")
+        raise DataOptionError(f"no picture in {', '.join(map(str, paths))}: name the pictures in data_list")
     return AnyWordDataset(records, config, seed=seed, percent=percent)
 
 
-def read_records(path: str | Path):
-    """A sequence of AnnotatedImage: read from JSON, or mapped into memory from an index."""
-    path = Path(path)
-    if path.suffix == ".json":
-        from anytext_lib.data.anyword import read_anyword
+def read_records(path: str | Path) -> list:
+    """The annotated pictures of a subset, mapped into memory: one AnyWordIndex, or those of a folder.
 
-        return read_anyword(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no data {path}: give an annotation file (.json), an index made by "
-                                f"`anytext data index`, or {SCENES!r}")
+    Args:
+        path: an annotation file (.json), whose index is built where it is missing or out of date; an index (.arrow) of
+            `anytext data index`; or a folder: all indices in it, else its annotations.json.
+
+    Raises:
+        DataNotFoundError: there is no such file or folder, nothing in it, or the pictures' folder is gone.
+        AnyWordError, StaleIndexError: a file is malformed, or an index out of date.
+    """
     from anytext_lib.data.index import AnyWordIndex
 
-    return AnyWordIndex(path)
+    records = []
+    for file in _files(Path(path)):
+        records.append(AnyWordIndex.load(file) if file.suffix == ".arrow" else AnyWordIndex.open(file))
+        if not records[-1].root.is_dir():
+            raise DataNotFoundError(f"{file}: there is no folder {records[-1].root} with the pictures: correct "
+                                    "data_root in the JSON (absolute, or relative to it), or restore the folder")
+    return records
+
+
+def _files(path: Path) -> list[Path]:
+    """The annotation files or indices that a path names."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataNotFoundError(f"no data {path}: give an annotation file (.json), an index made by `anytext data "
+                                f"index` (.arrow), a folder of indices, or {SCENES!r}")
+    if found := sorted(path.glob("*.arrow")):  # those beside a JSON begin with a dot, and are found as well
+        return found
+    if (path / "annotations.json").is_file():
+        return [path / "annotations.json"]
+    raise DataNotFoundError(f"neither an index (.arrow) nor an annotations.json in the folder {path}: name the JSON "
+                            "itself, or build its index with `anytext data index`")
 
 
 class Chained(Sequence):
-    """Several sequences as one; nothing is copied."""
+    """Several indices as one sequence; nothing is copied."""
 
-    def __init__(self, parts: Sequence[Sequence]):
+    def __init__(self, parts: Sequence):
         self.parts = list(parts)
+        self.ends = np.cumsum([len(part) for part in self.parts])
 
     def __len__(self) -> int:
-        return sum(map(len, self.parts))
+        return int(self.ends[-1]) if self.parts else 0
 
     def __getitem__(self, index: int):
-        for part in self.parts:
-            if index < len(part):
-                return part[index]
-            index -= len(part)
-        raise IndexError("index beyond the last record")
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        part = int(np.searchsorted(self.ends, index, side="right"))
+        return self.parts[part][int(index) - int(self.ends[part]) + len(self.parts[part])]
+
+    def wm_scores(self) -> np.ndarray:
+        """(len,) float64: the watermark scores of all, NaN where there is none."""
+        return np.concatenate([part.wm_scores() for part in self.parts])

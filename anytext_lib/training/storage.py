@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import re
 import shutil
 import zipfile
@@ -13,11 +14,13 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from anytext_lib.errors import AnyTextError, MissingFileError
+
 CHECKPOINT = re.compile(r"step=(\d+)\.ckpt")
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or read; the message says where, why, and what to do."""
+class RunStateError(AnyTextError, RuntimeError):
+    """The state of a run could not be written or read; the message says where, why, and what to do."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -27,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write ``checkpoint`` to ``path``; after a crash at any moment ``path`` is absent, old or complete.
 
         Raises:
-            CheckpointError: the disk is full or does not accept the file; nothing is left behind.
+            RunStateError: the disk is full or does not accept the file; nothing is left behind.
         """
         path = Path(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -42,22 +45,51 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
             size = partial.stat().st_size if partial.exists() else 0
             partial.unlink(missing_ok=True)
-            raise CheckpointError(_write_message(path, error, size)) from error
+            raise RunStateError(write_message(path, error, size)) from error
 
     def load_checkpoint(self, path, map_location=None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint, never executing code from it.
 
         Raises:
-            FileNotFoundError: there is no such file. CheckpointError: it is damaged or not a checkpoint.
+            MissingFileError: there is no such file. RunStateError: it is damaged, no state of a run, or holds a
+            weight that is not finite.
         """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"no checkpoint {path}: give an existing file, or --ckpt_path last")
+            raise MissingFileError(f"no checkpoint {path}: give an existing file, or --ckpt_path last")
         try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except Exception as error:
-            raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: "
-                                  f"{str(error).splitlines()[0]}). It is cut off, of another program, or holds more "
-                                  "than tensors and plain values; take an older one of the same folder") from error
+            reason = "" if isinstance(error, pickle.UnpicklingError) else f": {str(error).splitlines()[0]}"
+            raise RunStateError(f"{path} cannot be read as a checkpoint ({type(error).__name__}{reason}). It is cut "
+                                "off, of another program, or holds more than tensors and plain values; take an older "
+                                "one of the same folder") from error
+        if not isinstance(found, dict) or not {"state_dict", "loops", "optimizer_states"} <= set(found):
+            raise RunStateError(f"{path} is no state of a training run: to start from the weights of a model, give it "
+                                "as --model and leave out --ckpt_path")
+        for name, value in found["state_dict"].items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
+                raise RunStateError(f"{path} holds NaN or infinite values in {name}: the run had diverged; take an "
+                                    "older one of the same folder and lower the learning rate")
+        return found
+
+
+def require_same_model(module: torch.nn.Module, checkpoint: dict[str, Any], training: bool) -> None:
+    """RunStateError if the state of a run is not of ``module``: other tensors, or (in training) other ones trained."""
+    own, stored = module.state_dict(), checkpoint["state_dict"]
+    missing, unknown = sorted(set(own) - set(stored)), sorted(set(stored) - set(own))
+    wrong = [name for name in own if name in stored and own[name].shape != stored[name].shape]
+    remedy = "give --model and the options of the run that wrote it (its config.yaml has them)"
+    if missing or unknown:
+        raise RunStateError(f"the checkpoint is of another model: {len(missing)} tensors are missing {missing[:2]}, "
+                            f"{len(unknown)} unknown {unknown[:2]}; {remedy}")
+    if wrong:
+        raise RunStateError(f"the checkpoint is of a model of another size: {wrong[0]} is "
+                            f"{tuple(stored[wrong[0]].shape)}, expected {tuple(own[wrong[0]].shape)}; {remedy}")
+    then = sum(len(group["params"]) for state in checkpoint["optimizer_states"] for group in state["param_groups"])
+    now = sum(parameter.requires_grad for parameter in module.parameters())
+    if training and then != now:
+        raise RunStateError(f"the run that wrote the checkpoint trained {then} tensors, this one {now}: {remedy}, "
+                            "those of freezing above all")
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
@@ -79,7 +111,7 @@ def require_writable(folder: str | Path) -> None:
     """Make ``folder`` and prove that a file can be written there.
 
     Raises:
-        CheckpointError: it cannot be made or written.
+        RunStateError: it cannot be made or written.
     """
     folder = Path(folder)
     probe = folder / f".probe.{os.getpid()}"
@@ -91,10 +123,11 @@ def require_writable(folder: str | Path) -> None:
         probe_exists = folder.is_dir() and probe.exists()
         if probe_exists:
             probe.unlink(missing_ok=True)
-        raise CheckpointError(_write_message(folder, error, 0)) from error
+        raise RunStateError(write_message(folder, error, 0)) from error
 
 
-def _write_message(path: Path, error: Exception, written: int) -> str:
+def write_message(path: Path, error: Exception, written: int) -> str:
+    """Why ``path`` could not be written, after ``written`` bytes, and what to do."""
     code = getattr(error, "errno", None)
     root = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path("."))
     free = shutil.disk_usage(root).free

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from anytext_lib.errors import OptionError
 from anytext_lib.models import AnyText2Model
 
 WINDOW = 16  # tokens of a caption's window, with its two markers
@@ -35,9 +36,9 @@ def renew_text_path(model: AnyText2Model, window: int = WINDOW, seed: int = 0) -
         ValueError: the text embedding has no colours, or the window is too short for a caption.
     """
     if not model.text_embedding.config.color:
-        raise ValueError("the model's text embedding has no colour: there is nothing to renew")
+        raise OptionError("the model's text embedding has no colour: there is nothing to renew")
     if window < 4:
-        raise ValueError(f"a window of {window} tokens has no room for a caption: it needs 4 or more")
+        raise OptionError(f"a window of {window} tokens has no room for a caption: it needs 4 or more")
     torch.manual_seed(seed)
     config = {**model.config, "text_encoder": {**model.config["text_encoder"], "max_position_embeddings": window}}
     renewed = AnyText2Model.from_config(config, model.tokenizer)

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
+from anytext_lib.errors import OptionError
 from anytext_lib.udifftext.localisation import head_mean
 
 
@@ -103,7 +104,7 @@ def cross_attention_names(unet: nn.Module, layers: Sequence[str] | None = None) 
         return every
     for pattern in layers:
         if not any(fnmatchcase(name, pattern) for name in every):
-            raise ValueError(f"no cross-attention of the UNet matches {pattern!r}; there are {', '.join(every)}")
+            raise OptionError(f"no cross-attention of the UNet matches {pattern!r}; there are {', '.join(every)}")
     return [name for name in every if any(fnmatchcase(name, pattern) for pattern in layers)]
 
 

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 import torch
 
+from anytext_lib.errors import AnyTextError, OptionError
+
 END = 0
 PRINTABLE = string.digits + string.ascii_letters + string.punctuation
 
 
-class UnknownCharacterError(ValueError):
+class UnknownCharacterError(AnyTextError, ValueError):
     """A text has characters that are no class."""
 
 
@@ -27,7 +29,7 @@ class Characters:
 
     def __init__(self, characters: str = PRINTABLE):
         if len(set(characters)) != len(characters) or not characters:
-            raise ValueError(f"a character set names each character once, and at least one, got {characters!r}")
+            raise OptionError(f"a character set names each character once, and at least one, got {characters!r}")
         self.characters = characters
         self._class = {character: i + 1 for i, character in enumerate(characters)}
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from anytext_lib.errors import OptionError
 from anytext_lib.losses.diffusion import squared_error
-from anytext_lib.losses.prediction import expand
+from anytext_lib.losses.process import expand
 
 
 def sigma_levels(alphas_cumprod: torch.Tensor) -> torch.Tensor:
@@ -37,7 +38,7 @@ def sampling_timesteps(steps: int, total: int = 1000) -> list[int]:
         ValueError: ``steps`` is not in 1..total.
     """
     if not 1 <= steps <= total:
-        raise ValueError(f"the number of sampling steps lies in 1..{total}, got {steps}")
+        raise OptionError(f"the number of sampling steps lies in 1..{total}, got {steps}")
     return [int(t) for t in np.linspace(total - 1, 0, steps, endpoint=False if steps < total else True)]
 
 

@@ -21,12 +21,13 @@ import torch
 from torch import nn
 
 from anytext_lib.data.atomic import atomic_path
+from anytext_lib.errors import AnyTextError, MissingFileError
 from anytext_lib.udifftext.characters import PRINTABLE, Characters
 
 FORMAT = "anytext_lib.LabelEncoder"
 
 
-class LabelEncoderError(ValueError):
+class LabelEncoderError(AnyTextError, ValueError):
     """A label does not fit, or a file holds no label encoder."""
 
 
@@ -124,17 +125,24 @@ class LabelEncoder(nn.Module):
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
-            raise FileNotFoundError(f"no label encoder {path}: train one, see anytext_lib.udifftext.pretraining")
+            raise MissingFileError(f"no label encoder {path}: train one, see anytext_lib.udifftext.pretraining")
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise LabelEncoderError(f"{path} is no safetensors file, or cut off: {error}") from error
         if about.get("format") != FORMAT:
             raise LabelEncoderError(f"{path} holds {about.get('format', 'something else')}, not {FORMAT}")
-        encoder = cls(LabelEncoderConfig(**json.loads(about["config"])))
-        encoder.load_state_dict(state)
+        bad = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+        if bad:
+            raise LabelEncoderError(f"{path} holds NaN or infinite values in {bad[0]}: its training had diverged")
+        try:
+            encoder = cls(LabelEncoderConfig(**json.loads(about["config"])))
+            encoder.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise LabelEncoderError(f"{path} does not fit its own configuration: {' '.join(str(error).split())}. Copy "
+                                    "it again") from error
         return encoder.freeze()
 
 

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 
+from anytext_lib.errors import OptionError
 from anytext_lib.losses.checks import require_shape
 
 MIN_SIZE = 16  # maps of fewer than 16 x 16 positions are left out
@@ -135,6 +136,6 @@ def _layers(maps: Iterable[torch.Tensor], valid: torch.Tensor, min_size: int) ->
             if layer.shape[2] * layer.shape[3] >= min_size**2]
     if not kept:
         sizes = [tuple(layer.shape[-2:]) for layer in maps]
-        raise ValueError(f"no attention map has {min_size} x {min_size} positions or more (given: {sizes}): "
+        raise OptionError(f"no attention map has {min_size} x {min_size} positions or more (given: {sizes}): "
                          "capture finer layers, or lower min_size")
     return kept

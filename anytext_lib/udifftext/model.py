@@ -19,6 +19,8 @@ from torch import nn
 from anytext_lib.data.atomic import atomic_path
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.data.folder import find_sample
+from anytext_lib.errors import MissingFileError, OptionError
+from anytext_lib.models.config import building
 from anytext_lib.models.schedule import scaled_linear_abar
 from anytext_lib.models.storage import StorageError, load_part
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
@@ -67,7 +69,7 @@ class UDiffTextModel(nn.Module):
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
         if isinstance(config, str) and config not in SIZES:
-            raise ValueError(f"there is no size {config!r}: choose one of {', '.join(SIZES)}")
+            raise OptionError(f"there is no size {config!r}: choose one of {', '.join(SIZES)}")
         self.config = dict(SIZES[config] if isinstance(config, str) else config)
         self.vae = AutoencoderKL(**self.config["vae"])
         self.unet = UNet2DConditionModel(**self.config["unet"])
@@ -75,7 +77,7 @@ class UDiffTextModel(nn.Module):
         self.config["label_encoder"] = asdict(self.label_encoder.config)
         width, wanted = self.label_encoder.config.width, self.unet.config.cross_attention_dim
         if width != wanted:
-            raise ValueError(f"the label encoder's tokens are {width} wide, the UNet's context {wanted}: they must "
+            raise OptionError(f"the label encoder's tokens are {width} wide, the UNet's context {wanted}: they must "
                              "agree")
         self.vae.requires_grad_(False).eval()
         self.label_encoder.freeze()
@@ -170,10 +172,14 @@ class UDiffTextModel(nn.Module):
         if not (root / CONFIG).is_file():
             raise StorageError(f"no UDiffText model in {root}: the file {CONFIG} is missing (not a folder of "
                                "save_pretrained, or saving was interrupted)")
-        config = json.loads((root / CONFIG).read_text(encoding="utf-8"))
-        if config.pop("format", None) != FORMAT:
+        try:
+            config = json.loads((root / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read {root / CONFIG}: {error}. Copy the folder again") from error
+        if not isinstance(config, dict) or config.pop("format", None) != FORMAT:
             raise StorageError(f"{root / CONFIG} is not of a UDiffText model")
-        model = cls(config, LabelEncoder.load(root / LABELS))
+        with building(root / CONFIG):
+            model = cls(config, LabelEncoder.load(root / LABELS))
         for name in ("vae", "unet"):
             load_part(getattr(model, name), root / name / WEIGHTS)
         return model.eval()
@@ -191,6 +197,6 @@ class UDiffTextModel(nn.Module):
         if path.is_dir():
             return cls.from_pretrained(path)
         if source not in SIZES:
-            raise FileNotFoundError(f"no model {source}: give a folder written by save_pretrained, or one of the "
+            raise MissingFileError(f"no model {source}: give a folder written by save_pretrained, or one of the "
                                     f"sizes {', '.join(SIZES)}")
         return cls(source)

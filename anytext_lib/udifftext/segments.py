@@ -13,11 +13,12 @@ import torch
 from anytext_lib.data.fonts import pil_font
 from anytext_lib.data.lines import TextLines
 from anytext_lib.data.quads import polygon_mask
+from anytext_lib.errors import AnyTextError
 
 FONT = "OpenSans"
 
 
-class ManyWordsError(ValueError):
+class ManyWordsError(AnyTextError, ValueError):
     """An image has more than one word."""
 
 

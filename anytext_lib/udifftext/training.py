@@ -7,9 +7,12 @@ from typing import Literal
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.errors import OptionError
 from anytext_lib.losses import add_noise
 from anytext_lib.randomness import draw_noise, generator
 from anytext_lib.training.diffusion_training import DiffusionTraining
+from anytext_lib.training.schedules import require_rate, require_timesteps
+from anytext_lib.training.storage import require_same_model
 from anytext_lib.udifftext.capture import capture_attention
 from anytext_lib.udifftext.denoising import add_sigma_noise, denoised
 from anytext_lib.udifftext.model import UDiffTextModel, WordConditions
@@ -44,10 +47,16 @@ class UDiffTextTraining(DiffusionTraining):
         super().__init__()
         self.save_hyperparameters(ignore=["model"] if isinstance(model, torch.nn.Module) else [])
         if not 0 <= label_dropout <= 1:
-            raise ValueError(f"label_dropout is a probability in [0, 1], got {label_dropout}")
+            raise OptionError(f"label_dropout is a probability in [0, 1], got {label_dropout}")
+        require_rate(learning_rate, warmup_steps)
         self.model = UDiffTextModel.load(model)
+        require_timesteps(len(self.model.alphas_cumprod), val_timesteps=val_timesteps)
         self.trained = self.model.train_only_text_attention(train_all)
         self.objective = UDiffTextObjective(local_weight, min_size=min_size)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Refuse the state of another model before torch lists every tensor."""
+        require_same_model(self, checkpoint, self.trainer.state.fn == "fit")
 
     def encode(self, batch: AnyTextBatch) -> torch.Tensor:
         """Latents (B, 4, h, w) of the batch's images, float32, without gradient."""
@@ -61,7 +70,7 @@ class UDiffTextTraining(DiffusionTraining):
         told = self.model.conditions(batch).without_labels((dropped < self.hparams.label_dropout).to(self.device))
         terms = self.evaluate(latents, noise, timesteps, told)
         self.log_dict(terms.log("t"), batch_size=len(batch))
-        return terms.loss
+        return terms.loss * self.accumulation_factor(batch_idx)
 
     def evaluate(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
                  told: WordConditions) -> UDiffTextTerms:
@@ -86,3 +95,7 @@ class UDiffTextTraining(DiffusionTraining):
             self.log_dict(by_step, batch_size=len(batch), on_epoch=True, sync_dist=True)
         means = {key: sum(float(values[key]) for values in found) / len(found) for key in found[0]}
         self.log_dict(means, batch_size=len(batch), on_epoch=True, sync_dist=True)
+
+    def not_computed(self) -> dict[str, str]:
+        """The figures of validation that are left out: none."""
+        return {}

@@ -10,6 +10,7 @@ import torch
 from anytext_lib.data.fonts import fonts_for
 from anytext_lib.data.line_image import render_line, to_tensor
 from anytext_lib.data.scene_words import LETTERS, draw_word, split_of
+from anytext_lib.errors import OptionError
 
 SIZE = (48, 160)
 """Height and width of the pictures in pixels: seven letters at the height that PP-OCRv3 reads."""
@@ -47,7 +48,7 @@ def draw_families(count: int, split: str, near: int, rng: np.random.Generator) -
         if family[0].lower() in taken:
             failed += 1
             if failed > 3000:
-                raise ValueError(f"the split {split!r} has no {count} different words: it gave {len(families)}")
+                raise OptionError(f"the split {split!r} has no {count} different words: it gave {len(families)}")
             continue
         failed = 0
         taken.add(family[0].lower())

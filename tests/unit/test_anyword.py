@@ -78,8 +78,8 @@ def test_malformed_annotation_is_named(tmp_path, changes, message):
     ('{"data_list": []}', "the field data_root is missing"),
     ('{"data_root": ".", "data_list": {}}', "data_list must be a list"),
     ('{"data_root": ".", "data_list": [3]}', r"data_list\[0\]: it must be an object"),
-    ('{"data_root": ".", "data_list": [{"caption": "x"}]}', "the field img_name is missing"),
-    ("{", "is not JSON"),
+    ('{"data_root": ".", "data_list": [{"caption": "x"}]}', "img_name is missing"),
+    ("{", "ends too soon"),
 ])
 def test_malformed_file_is_named(tmp_path, content, message):
     path = tmp_path / "bad.json"

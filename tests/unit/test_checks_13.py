@@ -1,15 +1,43 @@
-"""The checks of notebook 13: the solutions pass, untouched and typically wrong answers get their hint."""
+"""The exercises of notebook 13: right answers pass, wrong ones get a fitting hint."""
 
-import pytest
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 
-from anytext_lib.course.checks import NotYet
 from anytext_lib.course.checks.nb13 import check_13_choose_noise, check_13_refine_once, check_13_strict_sequence_loss
+from tests.unit.exercise_tables import Exercise, exercise_tests
 
 
 def choose_noise(noises, losses):
     return noises[losses.argmin(dim=0), torch.arange(noises.shape[1])]
+
+
+def chosen_one_by_one(noises, losses):
+    return torch.stack([noises[int(losses[:, b].argmin()), b] for b in range(noises.shape[1])])
+
+
+def chosen_by_gather(noises, losses):
+    best = losses.min(dim=0).indices.reshape(1, -1, 1, 1, 1).expand(1, *noises.shape[1:])
+    return noises.gather(0, best)[0]
+
+
+def chosen_by_a_tournament(noises, losses):
+    best, lowest = noises[0].clone(), losses[0].clone()
+    for noise, loss in zip(noises[1:], losses[1:], strict=True):
+        better = loss < lowest
+        best[better], lowest[better] = noise[better], loss[better]
+    return best
+
+
+NOISE = Exercise(check_13_choose_noise,
+                 [choose_noise, chosen_one_by_one, chosen_by_gather, chosen_by_a_tournament], [
+    ("nearest to 0", lambda n, s: choose_noise(n, s.abs())),
+    ("whole batch", lambda n, s: n[s.mean(dim=1).argmin()]),
+    ("single best loss", lambda n, s: n[s.min(dim=1).values.argmin()]),
+    ("one noise for each sample", lambda n, s: n[s.argmin(dim=0)]),
+    ("not the noises", lambda n, s: n[3]),
+])
 
 
 def refine_once(x, focus, step_size, scale=1.0, reduce=torch.sum):
@@ -19,38 +47,25 @@ def refine_once(x, focus, step_size, scale=1.0, reduce=torch.sum):
     return x - scale * step_size * gradient
 
 
-def strict_sequence_loss(logits, ids):
-    return torch.stack([F.cross_entropy(slots[: len(word) + 1], torch.tensor([*word, 0]))
-                        for slots, word in zip(logits, ids, strict=True)])
+@torch.enable_grad()
+def refined_by_backward(x, focus, step_size):
+    leaf = x.clone().requires_grad_()
+    focus(leaf).sum().backward()
+    return (leaf - step_size * leaf.grad).detach()
 
 
-CHECKS = [(check_13_choose_noise, choose_noise), (check_13_refine_once, refine_once),
-          (check_13_strict_sequence_loss, strict_sequence_loss)]
+def refined_sample_by_sample(x, focus, step_size):
+    moved = []
+    for i in range(len(x)):
+        with torch.enable_grad():
+            leaf = x.clone().requires_grad_()
+            pull = torch.autograd.grad(focus(leaf)[i], leaf)[0]
+        moved.append(x[i] - step_size * pull[i])
+    return torch.stack(moved)
 
 
-def test_solutions_pass(capsys):
-    for check, solution in CHECKS:
-        check(solution)
-    assert capsys.readouterr().out.count("✓") == len(CHECKS)
-
-
-@pytest.mark.parametrize("check", [check for check, _ in CHECKS])
-@pytest.mark.parametrize("empty", [None, ...])
-def test_untouched_exercises_are_told_so(check, empty):
-    with pytest.raises(NotYet, match="still missing"):
-        check(lambda *arguments: empty)
-
-
-@pytest.mark.parametrize(("answer", "hint"), [
-    (lambda n, s: choose_noise(n, s.abs()), "nearest to 0"),
-    (lambda n, s: n[s.mean(dim=1).argmin()], "whole batch"),
-    (lambda n, s: n[s.min(dim=1).values.argmin()], "single best loss"),
-    (lambda n, s: n[s.argmin(dim=0)], "one noise for each sample"),
-    (lambda n, s: n[3], "not the noises"),
-])
-def test_wrong_choices_get_their_hint(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_13_choose_noise(answer)
+def refined_by_func(x, focus, step_size):
+    return x - step_size * torch.func.grad(lambda latents: focus(latents).sum())(x)
 
 
 def with_graph(x, focus, step_size):
@@ -59,38 +74,57 @@ def with_graph(x, focus, step_size):
         return leaf - step_size * torch.autograd.grad(focus(leaf).sum(), leaf)[0]
 
 
-@pytest.mark.parametrize(("answer", "hint"), [
-    (lambda x, f, a: x, "Nothing was moved"),
-    (lambda x, f, a: refine_once(x, f, a, scale=-1.0), r"move \*up\*"),
-    (lambda x, f, a: refine_once(x, f, a, reduce=torch.mean), "divided by the number"),
-    (lambda x, f, a: refine_once(x, f, 1.0), "step size is not used"),
-    (lambda x, f, a: x + (refine_once(x, f, a) - x).sum(dim=0), "each has its own"),
-    (with_graph, "hangs on the graph"),
-    (lambda x, f, a: refine_once(x, f, a, scale=0.7), "not x - step_size"),
-    (lambda x, f, a: f(x), "shape of x"),
+MOVE = Exercise(check_13_refine_once,
+                [refine_once, refined_by_backward, refined_sample_by_sample, refined_by_func], [
+    ("Nothing was moved", lambda x, f, a: x),
+    (r"move \*up\*", lambda x, f, a: refine_once(x, f, a, scale=-1.0)),
+    ("divided by the number", lambda x, f, a: refine_once(x, f, a, reduce=torch.mean)),
+    ("step size is not used", lambda x, f, a: refine_once(x, f, 1.0)),
+    ("each has its own", lambda x, f, a: x + (refine_once(x, f, a) - x).sum(dim=0)),
+    ("hangs on the graph", with_graph),
+    ("not x - step_size", lambda x, f, a: refine_once(x, f, a, scale=0.7)),
+    ("shape of x", lambda x, f, a: f(x)),
+    ("does not require grad|raises RuntimeError", lambda x, f, a: x - a * torch.autograd.grad(f(x).sum(), x)[0]),
 ])
-def test_wrong_moves_get_their_hint(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_13_refine_once(answer)
 
 
-def slots(logits, ids, targets):
+def strict_sequence_loss(logits, ids):
+    return torch.stack([F.cross_entropy(slots[: len(word) + 1], torch.tensor([*word, 0]))
+                        for slots, word in zip(logits, ids, strict=True)])
+
+
+def by_padding(logits, ids):
+    slots = logits.shape[1]
+    wanted = torch.tensor([[*word, 0, *[-100] * (slots - len(word) - 1)] for word in ids])
+    each = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none", ignore_index=-100)
+    return each.sum(dim=1) / torch.tensor([len(word) + 1 for word in ids])
+
+
+def written_out(logits, ids):
+    losses = []
+    for row, word in zip(logits.double().log_softmax(dim=-1), ids, strict=True):
+        losses.append(-sum(row[k, c] for k, c in enumerate([*word, 0])) / (len(word) + 1))
+    return torch.stack(losses)
+
+
+def slots_loss(logits, ids, targets):
     return torch.stack([F.cross_entropy(row[: len(targets(word))], torch.tensor(targets(word)))
                         for row, word in zip(logits, ids, strict=True)])
 
 
-@pytest.mark.parametrize(("answer", "hint"), [
-    (lambda z, ids: slots(z, ids, list), "upstream's loss"),
-    (lambda z, ids: torch.stack([v * (len(w) + 1) for v, w in zip(strict_sequence_loss(z, ids), ids, strict=True)]),
-     "sum over the slots"),
-    (lambda z, ids: torch.stack([v * (len(w) + 1) / len(w) for v, w in zip(strict_sequence_loss(z, ids), ids,
-                                                                           strict=True)]), "one slot too few"),
-    (lambda z, ids: slots(z, ids, lambda word: [*word, *[0] * (7 - len(word))]), "behind the end"),
-    (lambda z, ids: strict_sequence_loss(z, ids).clamp(max=1), "clamp"),
-    (lambda z, ids: strict_sequence_loss(z, ids).mean(), "one loss for each word"),
-    (lambda z, ids: strict_sequence_loss(z.detach(), ids), "No gradient"),
-    (lambda z, ids: 2 * strict_sequence_loss(z, ids).square(), "in place of"),
+def scaled(factor):
+    return lambda z, ids: torch.stack([v * factor(len(w)) for v, w in
+                                       zip(strict_sequence_loss(z, ids), ids, strict=True)])
+
+
+SEQUENCE = Exercise(check_13_strict_sequence_loss, [strict_sequence_loss, by_padding, written_out], [
+    ("upstream's loss", lambda z, ids: slots_loss(z, ids, list)),
+    ("sum over the slots", scaled(lambda n: n + 1)),
+    ("one slot too few", scaled(lambda n: (n + 1) / n)),
+    ("behind the end", lambda z, ids: slots_loss(z, ids, lambda word: [*word, *[0] * (7 - len(word))])),
+    ("clamp", lambda z, ids: strict_sequence_loss(z, ids).clamp(max=1)),
+    ("one loss for each word", lambda z, ids: strict_sequence_loss(z, ids).mean()),
+    ("No gradient", lambda z, ids: strict_sequence_loss(z.detach(), ids)),
+    ("in place of", lambda z, ids: 2 * strict_sequence_loss(z, ids).square()),
 ])
-def test_wrong_sequence_losses_get_their_hint(answer, hint):
-    with pytest.raises(NotYet, match=hint):
-        check_13_strict_sequence_loss(answer)
+test_right, test_wrong, test_no_answer = exercise_tests(NOISE, MOVE, SEQUENCE)

@@ -12,6 +12,7 @@ import pytest
 import anytext_lib
 from anytext_lib import cli
 from anytext_lib.course import runner
+from anytext_lib.course.command import parse_parameters
 from anytext_lib.course.paths import CourseError
 
 ROOT = Path(anytext_lib.__file__).resolve().parents[1]
@@ -59,7 +60,7 @@ def test_defaults_run_everything(monkeypatch):
 @pytest.mark.parametrize("pair", ["steps", "=3", "two words=1"])
 def test_malformed_parameters_are_explained(pair):
     with pytest.raises(CourseError, match="write NAME=VALUE"):
-        cli.parse_parameters([pair])
+        parse_parameters([pair])
 
 
 @pytest.mark.parametrize(
@@ -74,14 +75,49 @@ def test_malformed_parameters_are_explained(pair):
 def test_wrong_requests_end_with_status_2_and_a_sentence(capsys, arguments, message):
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
-    assert said.startswith("anytext: ") and message in said
+    assert said.startswith(f"anytext course {arguments[1]}: ") and message in said
 
 
-@pytest.mark.parametrize("arguments", [[], ["course"], ["fly"], ["course", "run", "--jobs", "many"]])
-def test_malformed_command_lines_end_with_status_2(capsys, arguments):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    assert ended.value.code == 2 and "error:" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments", [[], ["course"], ["data"], ["db"], ["evaluate"]])
+def test_a_command_without_its_part_shows_help(capsys, arguments):
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("usage: anytext") and "-h, --help" in said.out and said.err == ""
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["fly"], "anytext: there is no command fly; there are fit, "),
+    (["fitt"], "anytext: there is no command fitt; did you mean fit? See anytext --help"),
+    (["data", "chekc", "x.json"], "anytext data: there is no command chekc; did you mean check?"),
+    (["data", "check"], "anytext data: path is missing. See anytext data check --help"),
+    (["data", "check", "--shwo", "3", "x"], "there is no option --shwo; did you mean --show?"),
+    (["data", "check", "--show", "many", "x"], "show is many, but takes int. See"),
+    (["course", "run", "--jobs", "many"], "anytext course: jobs is many, but takes int. See anytext course run --help"),
+    (["generate", "--promt", "x"], "there is no option --promt; did you mean --prompt?"),
+    (["--verison"], "there is no option --verison; did you mean --version?"),
+    (["fit", "--config", "tiny.yaml", "--loss_alhpa", "1"], "there is no option --loss_alhpa; did you mean "
+                                                           "--loss_alpha? See anytext fit --help"),
+    (["fit", "--config", "tiny.yaml", "--max_steps", "x"], "trainer.max_steps is x, but takes int. See anytext fit"),
+    (["fit", "--config", "tiny.yaml", "--lr_schedule", "x"], "model.lr_schedule is x, but takes Literal['constant'"),
+    (["fit", "--config", "tiny.yaml", "--trainer.precision", "7"], "trainer.precision is 7, but takes "),
+    (["fit", "--config", "tiny.yaml", "stray"], "stray cannot be placed: there are more arguments than the command"),
+    (["fit", "--config"], "expected one argument. See anytext fit --help"),
+    (["validate", "--config", "tiny.yaml", "--val_limt", "x"], "did you mean --val_limit?"),
+])
+def test_malformed_command_lines_are_told_in_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and said.err.startswith("anytext") and len(said.err) < 700
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_types_plainly(capsys):
+    for arguments in (["data", "check"], ["course", "run"], ["fit"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments, "--help"])
+        said = capsys.readouterr().out
+        assert ended.value.code == 0 and "type: " in said and "<class" not in said
 
 
 def test_interruption_has_its_own_status(monkeypatch, capsys):
@@ -94,5 +130,12 @@ def test_interruption_has_its_own_status(monkeypatch, capsys):
 
 
 def test_doctor_gives_its_status(monkeypatch):
-    monkeypatch.setattr("anytext_lib.doctor.doctor", lambda: 1)
+    monkeypatch.setattr("anytext_lib.doctor.doctor", lambda as_json: 1)
     assert cli.main(["doctor"]) == 1
+
+
+def test_mistakes_in_the_code_keep_their_traceback(monkeypatch):
+    for error in (ValueError("no"), KeyError("no"), OSError("no")):
+        monkeypatch.setattr(runner, "run", lambda request, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            cli.main(["course", "run"])

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from anytext_lib.cli import main
 from anytext_lib.models import AnyText2Model
 from anytext_lib.models import checkpoint_writers as writers
 from anytext_lib.models.checkpoint_files import Checkpoint, CheckpointError, Entry
 from anytext_lib.models.checkpoint_writers import SafetensorsWriter, TorchWriter, writer
-from anytext_lib.models.command import convert_parser, run_convert
 from anytext_lib.models.convert import account, from_upstream, model_from_upstream, to_upstream
 from anytext_lib.models.schedule import scaled_linear_abar
 from anytext_lib.models.storage import StorageError
@@ -57,7 +57,7 @@ def folder(checkpoint, tmp_path_factory) -> Path:
 
 
 def convert(*arguments) -> int:
-    return run_convert(convert_parser().parse_args([str(argument) for argument in arguments]))
+    return main(["convert", *map(str, arguments)])
 
 
 # there and back

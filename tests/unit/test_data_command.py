@@ -24,7 +24,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_from_a_plain_folder_to_shards(folder, capsys):
+def test_from_a_plain_folder_to_an_index(folder, capsys):
     target = folder / "annotations.json"
     assert data("convert", folder) == 0
     said = capsys.readouterr().out
@@ -38,10 +38,6 @@ def test_from_a_plain_folder_to_shards(folder, capsys):
     assert ".annotations.json.arrow: 1 pictures, 1 lines" in capsys.readouterr().out
     assert data("index", target, "--rebuild", "--cache", folder / "cache") == 0
     assert len(list((folder / "cache").glob("*.arrow"))) == 1
-    assert data("shards", target, folder / "out", "--per-shard", 10) == 0
-    assert "1 samples in 1 shards" in capsys.readouterr().out
-    assert data("shards", target, folder / "out") == 2
-    assert "there are shards in" in capsys.readouterr().err
 
 
 def test_problems_give_1(folder, capsys):
@@ -54,12 +50,8 @@ def test_problems_give_1(folder, capsys):
     assert "text_too_long: 3" in said and "... and 2 more" in said and "4 problems found." in said
     assert data("check", path, "--ignore", "text_too_long", "--ignore", "missing_image") == 0
     assert data("check", path, "--images", "none", "--max-chars", 30) == 0
-    assert data("shards", path, folder / "out") == 2
-    assert "there is no picture" in capsys.readouterr().err
-    assert data("shards", path, folder / "out", "--skip-missing") == 1
-    assert "left out, there is no picture" in capsys.readouterr().out
     path.write_text('{"data_root": ".", "data_list": [', "utf-8")
-    assert data("index", path) == 1 and "ends too soon" in capsys.readouterr().err
+    assert data("index", path) == 2 and "ends too soon" in capsys.readouterr().err
     assert data("check", path, "--sheet", folder / "sheet.png") == 1
     assert "no contact sheet" in capsys.readouterr().err
     (folder / "lines.csv").write_text(ROWS.replace("a.jpg", "c.jpg"), "utf-8")
@@ -78,7 +70,17 @@ def test_wrong_requests_give_2(tmp_path, monkeypatch, capsys, arguments, message
     assert f"anytext data {arguments[0]}: " in (said := capsys.readouterr().err) and message in said
 
 
-@pytest.mark.parametrize("arguments", [["check"], ["mend"], ["check", "x", "--images", "some"], []])
+@pytest.mark.parametrize(("arguments", "usage"), [
+    (["check"], "usage: anytext data check"), (["convert"], "usage: anytext data convert"),
+    (["index"], "usage: anytext data index"), ([], "usage: anytext data {check"),
+])
+def test_without_a_path_it_shows_its_own_help(arguments, usage, capsys):
+    assert data(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(usage) and "Exit status:" in said
+
+
+@pytest.mark.parametrize("arguments", [["mend"], ["check", "x", "--images", "some"]])
 def test_the_parser_refuses(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         data(*arguments)

@@ -9,6 +9,7 @@ from PIL import Image
 from anytext_lib.data import read_anyword
 from anytext_lib.data.check import check_data
 from anytext_lib.data.convert import ConversionError, convert_folder, detect_language
+from anytext_lib.errors import AnyTextError
 
 HEADER = "image,x1,y1,x2,y2,x3,y3,x4,y4,text"
 QUAD = [10, 10, 90, 12, 90, 40, 10, 38]
@@ -96,7 +97,7 @@ def test_icdar_annotations_elsewhere(folder, tmp_path):
 
 @pytest.mark.parametrize("row, message", [
     (f"gone.jpg,{NUMBERS},Tea", "line 3: there is no picture 'gone.jpg' in .*; correct the name, or restore"),
-    (f"../x.jpg,{NUMBERS},Tea", "line 3: there is no picture"),
+    (f"../x.jpg,{NUMBERS},Tea", "line 3: the name of the picture .* leads out"),
     (f",{NUMBERS},Tea", "line 3: there is no name of a picture; give image"),
     (f"img_2.jpg,{NUMBERS.replace('12', 'twelve')},Tea", "line 3: y2 must be a number .pixels., got 'twelve'"),
     (f"img_2.jpg,{NUMBERS.replace('12', 'nan')},Tea", "line 3: y2 must be a number"),
@@ -180,7 +181,7 @@ def test_many_problems_are_counted(folder):
 def test_never_overwrites_unless_forced(folder):
     put(folder, "lines.csv", f"{HEADER}\nimg_2.jpg,{NUMBERS},Tea\n")
     put(folder, "annotations.json", "mine")
-    with pytest.raises(FileExistsError, match="give another output, or replace it with force"):
+    with pytest.raises(AnyTextError, match="give another output, or replace it with force"):
         convert_folder(folder)
     assert (folder / "annotations.json").read_text() == "mine"
     put(folder, "lines.csv", f"{HEADER}\ngone.jpg,{NUMBERS},Tea\n")

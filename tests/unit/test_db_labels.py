@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -148,3 +149,47 @@ def test_batch_of_maps():
     assert batch.shrink_map.shape == (3, *SIZE) and batch.ignored.tolist() == [False, False]
     assert not batch.shrink_map[1].any() and (batch.threshold_map[1] == 0.3).all()
     assert batch.to(torch.float64).shrink_mask.dtype == torch.float64
+
+
+WAISTED = [[10, 40], [50, 40], [50, 46], [90, 46], [90, 40], [130, 40], [130, 46], [170, 46], [170, 40], [210, 40],
+           [210, 56], [170, 56], [170, 50], [130, 50], [130, 56], [90, 56], [90, 50], [50, 50], [50, 56], [10, 56]]
+FIELD = (130, 220)
+
+
+@pytest.mark.parametrize("points", [
+    [[20, 20], [120, 50], [120, 20], [20, 50]],  # even halves: the signed areas cancel
+    [[20, 20], [140, 80], [140, 20], [20, 50]],  # uneven ones
+    [[20, 20], [120, 22], [120, 20], [20, 50]],  # one of them tiny, yet more than a square pixel
+    [[20, 20], [60, 60], [100, 20], [140, 60], [140, 20], [100, 60], [60, 20], [20, 60]],
+], ids=["even bow tie", "uneven bow tie", "small half", "figure of eight"])
+@pytest.mark.parametrize("border_first", [True, False])
+def test_crossing_sides_are_ignored_whatever_the_sizes_of_the_parts(points, border_first):
+    labels = make_label_maps([points], FIELD, border_first=border_first)
+    assert labels.ignored.tolist() == [True]
+    assert not labels.shrink_map.any() and not labels.threshold_mask.any()
+    rows, columns = np.array(points)[:, 1], np.array(points)[:, 0]
+    masked = (labels.shrink_mask == 0).nonzero()
+    assert masked.min(dim=0).values.tolist() == [rows.min(), columns.min()]
+    assert masked.max(dim=0).values.tolist() == [rows.max(), columns.max()]
+
+
+@pytest.mark.parametrize("points", [
+    [[20, 20], [120, 20], [180, 20], [120, 20], [120, 50], [20, 50]],  # a spike without area
+    [[20, 20], [20, 20], [120, 20], [120, 20], [120, 50], [20, 50], [20, 50]],
+    [[20, 20], [120, 20], [120, 50], [20, 50], [20, 20]],
+    [[20, 20], [70, 20], [120, 20], [120, 50], [70, 50], [20, 50]],
+], ids=["spike", "repeated corners", "closed ring", "corners on a side"])
+def test_what_adds_no_area_changes_nothing(points):
+    box = make_label_maps([[[20, 20], [120, 20], [120, 50], [20, 50]]], FIELD)
+    for one, two in zip(make_label_maps([points], FIELD), box, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0.003)  # a corner on a side: see ``edge_distance``
+
+
+def test_a_sign_with_narrow_waists_is_taught_as_several_and_said_so():
+    from anytext_lib.db.labels import PiecesWarning
+
+    with pytest.warns(PiecesWarning, match="is taught as 3 texts: its waists are narrower .* let it be ignored"):
+        labels = make_label_maps([WAISTED], FIELD)
+    count, _ = cv2.connectedComponents((labels.shrink_map > 0).numpy().astype(np.uint8))
+    assert count - 1 == 3 == len(shrink_polygon(as_polygon(WAISTED))) and not labels.ignored.any()
+    assert make_label_maps([WAISTED], FIELD, [True]).ignored.all(), "without a warning where it is to be ignored"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from anytext_lib.cli import main
 from anytext_lib.data.scenes import render_scene
 from anytext_lib.db import DBLoss
-from anytext_lib.db.command import db_parser, run_db
 from anytext_lib.db.detector import DBDetector, load_network, save_network
 from anytext_lib.db.network import DBNet
 from anytext_lib.db.scenes import HELD_OUT, held_out_scenes, make_batch, scene_labels, training_batches
@@ -122,9 +122,46 @@ def test_detector_reads_in_order_and_takes_arrays_and_tensors():
 def test_commands(tmp_path, capsys):
     weights = tmp_path / "db.safetensors"
     arguments = ["train", str(weights), "--steps", "2", "--batch-size", "2", "--side", "64"]
-    assert run_db(db_parser().parse_args(arguments)) == 0 and weights.is_file()
+    assert main(["db", *arguments]) == 0 and weights.is_file()
     assert "CPU seconds" in capsys.readouterr().out
-    assert run_db(db_parser().parse_args(["compare", str(weights), "--scenes", "2", "--side", "64"])) == 0
+    assert main(["db", "compare", str(weights), "--scenes", "2", "--side", "64"]) == 0
     assert capsys.readouterr().out.count(" mean IoU ") == 3
-    assert run_db(db_parser().parse_args(["compare", str(tmp_path / "none.safetensors")])) == 2
+    assert main(["db", "compare", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind, told", [
+    ("missing", "there is no file"), ("empty", "no safetensors file, or a damaged one"),
+    ("cut off", "no safetensors file, or a damaged one"), ("a folder", "no safetensors file, or a damaged one"),
+    ("foreign", "holds no small DB detector"), ("nan", "the tensor .* holds NaN"), ("other", "another version")])
+def test_broken_weights_given_to_the_command(tmp_path, capsys, kind, told):
+    import json
+    import re
+
+    from safetensors.torch import save_file
+
+    path = tmp_path / "Gewichte für den Detektor.safetensors"
+    network = DBNet(**TINY)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    if kind == "nan":
+        next(iter(state.values())).view(-1)[0] = float("nan")
+    options = {"foreign": None, "other": {"dbnet": json.dumps({**TINY, "depth": 3})}}.get(
+        kind, {"dbnet": json.dumps(network.options)})
+    save_file(state, path, metadata=options)
+    content = path.read_bytes()
+    if kind in ("missing", "a folder"):
+        path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    if kind in ("empty", "cut off"):
+        path.write_bytes(content[:0 if kind == "empty" else len(content) // 2])
+    assert main(["db", "compare", str(path), "--scenes", "1", "--side", "64"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(told, said) and path.name in said and said.count("\n") == 1, said
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, capsys):
+
+    (tmp_path / "file").write_text("mine")
+    assert main(["db", "train", str(tmp_path / "file" / "db.safetensors"), "--steps", "9999"]) == 2
+    assert "file is in the way" in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"

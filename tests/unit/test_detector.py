@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from anytext_lib.data import TextLines
 from anytext_lib.ocr import PPOCRv3Recognizer, TextDetector, WeightsError, crop_lines
 from anytext_lib.ocr.detector import as_uint8, boxes, reading_order
+from anytext_lib.ocr.weights import detector_path, recognizer_path
+from tests.unit.broken_weights import spoilt
 
 PLACES = {"COFFEE": (40, 60), "open 24h": (300, 70), "Hello World": (60, 220), "Restaurant": (140, 400)}
 
@@ -109,5 +111,21 @@ def test_missing_or_damaged_file(tmp_path):
         TextDetector(tmp_path / "none.onnx")
     for content in (b"", b"nonsense"):
         (tmp_path / "bad.onnx").write_bytes(content)
-        with pytest.raises(WeightsError, match="cannot be loaded"):
+        with pytest.raises(WeightsError, match="without a network|not a complete ONNX file"):
             TextDetector(tmp_path / "bad.onnx")
+
+
+@pytest.mark.parametrize("kind, told", [
+    ("empty", "without a network, or none"), ("foreign", "not a complete ONNX file|without a network"),
+    ("cut off", "not a complete ONNX file|damaged tensor|cannot be loaded"),
+    ("nan", "the weights .* hold NaN or infinite"), ("unknown operator", "cannot be loaded")])
+def test_broken_weights_are_named(tmp_path, kind, told):
+    spoilt(tmp_path / "detector.onnx", kind, detector_path().read_bytes())
+    with pytest.raises(WeightsError, match=told) as caught:
+        TextDetector(tmp_path / "detector.onnx")
+    assert "detector.onnx" in str(caught.value)
+
+
+def test_a_recogniser_is_no_detector():
+    with pytest.raises(WeightsError, match="is no detector of PP-OCR"):
+        TextDetector(recognizer_path())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import sys
 from collections import namedtuple
 from importlib import metadata
 
 import pytest
+import torch
 
+from anytext_lib import cli
 from anytext_lib import doctor as module
 from anytext_lib.data.folder import ENVIRONMENT
 from anytext_lib.device import VARIABLE
@@ -36,7 +39,8 @@ def test_all_is_well_where_the_tests_run():
     status, said = report()
     assert status == 0 and "✗" not in said and "Everything that the course needs is here." in said
     for topic in ("Python", "torch", "device", "8.0 of 16.0 GiB free", "recogniser PP-OCRv3", "judge PP-OCRv4",
-                  "sha256 897a3ededb38", "NotoSansSC", "as in the manifest", "tesseract"):
+                  "sha256 897a3ededb38", "NotoSansSC", "as in the manifest", "tesseract", "oneDNN limit: ", "threads",
+                  torch.backends.cpu.get_cpu_capability()):
         assert topic in said
 
 
@@ -95,3 +99,25 @@ def test_tesseract_is_not_needed(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     status, said = report()
     assert status == 0 and "optional" in said
+
+
+def test_json_holds_the_machine_and_every_finding(capsys, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert cli.main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True and set(report) == {"ok", "machine", "findings"}
+    machine = report["machine"]
+    assert machine["instructions"] == torch.backends.cpu.get_cpu_capability() and machine["onednn_limit"] == "AVX2"
+    assert machine["threads"] == torch.get_num_threads() and machine["cpu"] and machine["device"]
+    assert all(set(found) == {"topic", "ok", "text", "remedy"} for found in report["findings"])
+    assert {"topic": "instructions", "ok": True, "remedy": None,
+            "text": f"{machine['instructions']} (PyTorch), oneDNN limit: AVX2"} in report["findings"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_json_says_what_is_missing(monkeypatch, capsys, fault):
+    FAULTS[fault][0](monkeypatch)
+    assert cli.main(["doctor", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False and [found for found in report["findings"] if found["remedy"] and not found["ok"]]
+    assert (report["machine"] is None) == (fault == "device")

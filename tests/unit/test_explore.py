@@ -42,11 +42,12 @@ def explored(draw, **axes) -> list:
     return captured.outputs
 
 
-def test_saved_page_holds_one_image_with_words_and_no_widget():
+def test_saved_page_holds_one_picture_with_words_and_no_widget():
     draw = Draw()
-    (output,) = explored(draw, t=[0, 1, 2])
-    assert output.data["text/html"].startswith('<img alt="The line of a slope. One panel for each of t = 0, 1, 2."')
-    assert WIDGET not in output.data and draw.calls == [{"t": 0}, {"t": 1}, {"t": 2}]
+    image, caption = explored(draw, t=[0, 1, 2])
+    assert image.metadata["image/png"]["alt"] == "The line of a slope. One panel for each of t = 0, 1, 2."
+    assert image.data["image/png"] and caption.data["text/plain"] == "The line of a slope."
+    assert WIDGET not in image.data | caption.data and draw.calls == [{"t": 0}, {"t": 1}, {"t": 2}]
     assert not plt.get_fignums(), "the figure is closed, so Jupyter does not show it again"
 
 
@@ -77,8 +78,8 @@ def test_sliders_follow_the_values_when_a_front_end_is_there(monkeypatch, variab
     monkeypatch.setattr(ipywidgets, "SelectionSlider", lambda **kw: made.append(slider(**kw)) or made[-1])
     monkeypatch.setattr(ipywidgets, "HTML", lambda: views.append(html()) or views[-1])
     draw = Draw()
-    image, widget = explored(draw, t=[0.0, 0.5], k=[1, 2])
-    assert "<img" in image.data["text/html"] and WIDGET in widget.data
+    image, _, widget = explored(draw, t=[0.0, 0.5], k=[1, 2])
+    assert image.data["image/png"] and WIDGET in widget.data
     assert [slider.description for slider in made] == ["t", "k"]
     before = len(draw.calls)
     assert draw.calls[-1] == {"t": 0.0, "k": 1}

@@ -146,3 +146,22 @@ def test_words_of_a_table():
     assert judges._parse_tsv(header + "4\t-1\t\n5\t90\tHello\n5\t70\tWorld\n") == Reading("Hello World", 0.8)
     assert judges._parse_tsv(header + '5\t80\t欢迎\n5\t80\t光临\n5\t80\t"A"\n').text == '欢迎光临"A"'
     assert judges._parse_tsv(header) == Reading("", 0.0)
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut off", "nan", "another network"])
+def test_broken_weights_given_to_the_command(tmp_path, monkeypatch, capsys, kind):
+    from anytext_lib.cli import main
+    from anytext_lib.ocr.judge import PPOCRv4Judge
+    from anytext_lib.ocr.weights import detector_path, recognizer_path
+    from tests.unit.broken_weights import spoilt
+    from tests.unit.evaluation_toys import make_folder
+
+    path = tmp_path / "judge.onnx"
+    spoilt(path, kind, recognizer_path().read_bytes())
+    if kind == "another network":
+        path.write_bytes(detector_path().read_bytes())
+    monkeypatch.setattr(PPOCRv4Judge, "_path", classmethod(lambda cls: path))
+    annotations = make_folder(tmp_path, [["Hello"]])
+    assert main(["evaluate", "ocr", str(annotations), "--output", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "judge.onnx" in said and said.count("\n") == 1 and not (tmp_path / "out").exists(), said

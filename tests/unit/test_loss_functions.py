@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anytext_lib.losses import (
+    WEIGHTINGS,
+    WeightingError,
     abar,
     add_noise,
     ctc_loss,
@@ -13,6 +15,7 @@ from anytext_lib.losses import (
     frames_needed,
     hard_gate,
     language_weights,
+    make_weighting,
     min_snr,
     ocr_loss,
     predict_x0,
@@ -163,3 +166,23 @@ def test_min_snr_is_the_snr_capped(a, gamma):
 def test_language_weights():
     assert language_weights(["Latin", "Chinese", "Chinese_sim", "Korean"], 0.5).tolist() == [0.5, 1, 1, 1]
     assert language_weights([]).shape == (0,)
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_weightings_at_both_ends_of_a_schedule(name):
+    """abar = 0 (zero terminal SNR) and abar = 1: finite, but for the ratio that has no limit."""
+    ends = make_weighting(name)(torch.tensor([0.0, 1.0]))
+    assert ends.tolist() == {"abar": [0, 1], "uniform": [1, 1], "snr": [0, torch.inf], "min_snr": [0, 1],
+                             "gate": [0, 1]}[name]
+
+
+def test_weightings_by_name():
+    a = torch.tensor([0.1, 0.5, 0.9])
+    assert torch.equal(make_weighting({"name": "min_snr", "gamma": 1})(a), min_snr(1)(a))
+    assert torch.equal(make_weighting({"name": "gate", "least": 0.8})(a), hard_gate(0.8)(a))
+    for wrong, message in (("sn", "choose one of abar"), ({"gamma": 1}, "no step weighting None"),
+                           ({"name": "abar", "gamma": 1}, "it has no parameters"),
+                           ({"name": "gate", "least": 2}, "in \\[0, 1\\], got 2"),
+                           ({"name": "min_snr", "gamma": "5"}, "is a number, got '5'")):
+        with pytest.raises(WeightingError, match=message):
+            make_weighting(wrong)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anytext_lib.data import BadLineError, BadLineWarning, TextLines
-from anytext_lib.losses import AnyText2Objective, NonFiniteError, prediction_target, uniform
+from anytext_lib.losses import AnyText2Objective, NonFiniteError, min_snr, prediction_target, snr, uniform
 from tests.unit.toy import ABAR, ToyReader, decode
 
 BOXES = torch.tensor([[[4, 4], [44, 4], [44, 20], [4, 20]], [[10, 30], [60, 34], [59, 50], [9, 46]],
@@ -193,3 +193,29 @@ def test_double_precision_gradient_by_finite_differences():
     output = (batch.pop("model_output") * 0.1).requires_grad_(True)
     whole = AnyText2Objective(ToyReader(), ABAR.double(), decode, loss_alpha=0.3, loss_beta=0.2)
     assert torch.autograd.gradcheck(lambda x: whole(x, **batch).loss, output, fast_mode=True)
+
+
+ENDS = torch.cat([torch.ones(1), ABAR[1:-1], torch.zeros(1)])  # no noise at t = 0, no signal at t = 999
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("end", [0, 999])
+def test_the_ends_of_a_schedule_are_finite_or_named(kind, end):
+    batch = inputs() | {"timesteps": torch.tensor([500, 300, end])}
+
+    def evaluate(**options):
+        return AnyText2Objective(ToyReader(), ENDS, decode, kind, **{"loss_alpha": 0.3, "loss_beta": 0.2, **options})(
+            **batch)
+
+    if kind == "epsilon" and end == 999:
+        with pytest.raises(NonFiniteError, match="amplification .*of sample 2 .*zero terminal SNR.*predict v"):
+            evaluate()
+        assert torch.isfinite(evaluate(loss_alpha=0.0, loss_beta=0.0).loss), "nothing is read: nothing is missing"
+        return
+    for weighting in (uniform, min_snr()):
+        assert torch.isfinite(evaluate(weighting=weighting).loss)
+    if end == 999:
+        assert evaluate(weighting=snr).samples.step_weight[2] == 0
+        return
+    with pytest.raises(NonFiniteError, match="step weight .*of sample 2 .*at abar = 1: choose .*min_snr"):
+        evaluate(weighting=snr)

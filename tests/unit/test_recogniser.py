@@ -287,7 +287,7 @@ def test_missing_file(tmp_path):
 def test_truncated_file(tmp_path, share):
     whole = recognizer_path().read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(WeightsError, match="not a complete ONNX file|'character'"):
+    with pytest.raises(WeightsError, match="not a complete ONNX file|'character'|without a network"):
         PPOCRv3Recognizer.from_pretrained(tmp_path / "cut.onnx")
 
 
@@ -332,6 +332,22 @@ def test_charset(recognizer):
             charset.symbol(index)
     with pytest.raises(ValueError, match="at least one"):
         Charset(())
+
+
+@pytest.mark.parametrize(("text", "same"), [
+    ("Cafe\u0301", "Caf\u00e9"), ("Mu\u0308ller", "M\u00fcller"), ("A\u200bB\u00ad", "AB"), ("\ufeffA", "A"),
+    ("A\u00a0B", "A B"), ("A\u3000B", "A B"), ("A\tB", "A B"), ("A\nB", "A B"), ("\u212b", "\u00c5")])
+def test_forms_of_one_text_have_the_same_classes(recognizer, text, same):
+    charset = recognizer.charset
+    assert charset.encode(text) == charset.encode(same) and charset.unknown(text) == charset.unknown(same)
+
+
+@pytest.mark.parametrize("text", ["", " ", "   ", "\u200b", "a" * 500, "\u00df\u00a3\u20ac", "\U0001f600\u200d",
+                                  "\u0645\u0631", "\ufb01ne", "A\x00B", "\ud800"])
+def test_every_text_has_classes(recognizer, text):
+    ids = recognizer.charset.encode(text)
+    assert all(1 <= i < len(recognizer.charset) for i in ids) and len(ids) <= len(text)
+    assert isinstance(recognizer.charset.decode(ids), str)
 
 
 def test_greedy_decoding():

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from anytext_lib.course import record
-from anytext_lib.course.record import MIME, Record, records_of
+from anytext_lib.course.record import MIME, Record, fold, records_of
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +42,13 @@ def test_numbers_of_all_kinds_are_stored_as_plain_ones(value, stored):
     assert type(data[MIME]["value"]) is type(stored)
 
 
+def test_nothing_is_shown_to_readers():
+    assert set(recorded("ocr.loss", 0.123456789)) == {MIME}
+
+
 def test_text_is_readable():
-    assert recorded("ocr.loss", 0.123456789)["text/plain"] == "ocr.loss = 0.123457"
-    assert recorded("time", 12, "ms")["text/plain"] == "time = 12 ms"
+    assert str(Record("ocr.loss", 0.123456789, None)) == "ocr.loss = 0.123457"
+    assert str(Record("time", 12, "ms")) == "time = 12 ms"
 
 
 @pytest.mark.parametrize(
@@ -84,3 +88,28 @@ def test_records_are_found_in_an_executed_notebook():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# x"), cell])
     assert records_of(notebook) == [Record("a", 1, "s"), Record("b", 1, "s"), Record("a", 1, "s")]
     assert Record("a", 1, "s").informative and not Record("a", 1, "px").informative
+
+
+def output_of(name: str, value: float):
+    """The output that `record` leaves."""
+    return nbformat.v4.new_output("display_data", data={MIME: Record(name, value, None)._asdict()})
+
+
+def test_folded_numbers_leave_the_outputs_and_are_still_found():
+    cells = [nbformat.v4.new_code_cell("x", outputs=[output_of("a", 1), nbformat.v4.new_output("stream", text="said")]),
+             nbformat.v4.new_markdown_cell("words"), nbformat.v4.new_code_cell("y", outputs=[output_of("b", 2.5)])]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    before = records_of(notebook)
+    for _ in range(2):
+        fold(notebook)
+        nbformat.validate(notebook)
+        assert records_of(notebook) == before == [Record("a", 1, None), Record("b", 2.5, None)]
+    assert [len(cell.get("outputs", [])) for cell in notebook.cells] == [1, 0, 0]
+    assert MIME not in nbformat.writes(notebook)
+
+
+def test_number_of_a_cell_that_ran_again_replaces_the_folded_one():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output_of("a", 1)])])
+    fold(notebook)
+    notebook.cells[0].outputs = [output_of("a", 3)]
+    assert records_of(notebook) == [Record("a", 3, None)]

@@ -82,7 +82,7 @@ def test_command_line_verifies(copy, capsys, drawn_once):
 
 def test_damaged_sets_are_explained(copy, tmp_path):
     (copy / "images" / "scene_05.jpg").write_bytes(b"not a picture")
-    with pytest.raises(AnyWordError, match="scene_05.jpg cannot be decoded"):
+    with pytest.raises(AnyWordError, match="scene_05.jpg cannot be read"):
         load_samples(copy)
     (copy / "images" / "scene_05.jpg").unlink()
     with pytest.raises(DataNotFoundError, match="scene_05.jpg is missing, but annotated"):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from anytext_lib.cli import main
 from anytext_lib.models import AnyText2Model, read_config
 from anytext_lib.models.attnx import EXTRA
 from anytext_lib.models.checkpoint_files import CheckpointError
-from anytext_lib.models.command import convert_parser, run_convert
 from anytext_lib.models.scratch import BASE, OLD_ATTENTION, check, init_from_sd15
 from anytext_lib.models.upstream_keys import UnknownKeysError
 from anytext_lib.ocr.trainable import TrainableRecognizer
@@ -116,15 +116,15 @@ def test_command_writes_a_model(folder, config, origin, tmp_path, capsys):
 
     (tmp_path / "c.json").write_text(json.dumps(config))
     arguments = [str(tmp_path / "m"), "--init-from-sd15", str(folder), "--config", str(tmp_path / "c.json")]
-    assert run_convert(convert_parser().parse_args(arguments)) == 0
+    assert main(["convert", *arguments]) == 0
     assert "every copy was compared" in capsys.readouterr().out
     model = AnyText2Model.from_pretrained(tmp_path / "m")
     assert torch.equal(model.unet.conv_in.weight, origin.unet.conv_in.weight)
     assert torch.equal(model.writenet.conv_in.weight, origin.unet.conv_in.weight)
     assert (tmp_path / "m" / "tokenizer").is_dir() and not (tmp_path / "m" / "recognizer").exists()
-    assert run_convert(convert_parser().parse_args(arguments)) == 2
+    assert main(["convert", *arguments]) == 2
     assert "there already" in capsys.readouterr().err
-    assert run_convert(convert_parser().parse_args(["--init-from-sd15", str(folder)])) == 2
+    assert main(["convert", "--init-from-sd15", str(folder)]) == 2
     assert "takes only TARGET" in capsys.readouterr().err
 
 

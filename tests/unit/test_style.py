@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import logging
-import re
 import warnings
 
 import matplotlib
@@ -30,13 +29,13 @@ def styled():
     plt.close("all")
 
 
-def shown(action, *arguments, **options) -> tuple[str, Image.Image]:
-    """(HTML, picture) of what an action displays."""
+def shown(action, *arguments, **options):
+    """(picture, its metadata, its words, the outputs) of what an action displays."""
     with capture_output() as captured:
         action(*arguments, **options)
-    (output,) = captured.outputs
-    data = re.search(r"base64,([^\"]+)", output.data["text/html"]).group(1)
-    return output.data["text/html"], Image.open(io.BytesIO(base64.b64decode(data)))
+    first = captured.outputs[0]
+    picture = Image.open(io.BytesIO(base64.b64decode(first.data["image/png"])))
+    return picture, first.metadata, first.data["text/plain"], captured.outputs
 
 
 def test_chinese_is_drawn_without_complaint(caplog):
@@ -58,15 +57,36 @@ def test_chinese_characters_differ_from_each_other():
     assert pictures[0] != pictures[1], "both would be the same box if no font had them"
 
 
-def test_alternative_text_is_escaped_and_never_empty():
+def test_figure_is_a_picture_with_words_for_every_viewer():
     fig, _ = plt.subplots()
-    markup, picture = shown(show, fig, alt='a "quoted" <line>\nand more')
-    assert 'alt="a &quot;quoted&quot; &lt;line&gt; and more"' in markup and 'width="720"' in markup
+    picture, metadata, plain, (_, caption) = shown(show, fig, alt='A "quoted" <line>\nfor $6 and $7. And more.')
+    alt = 'A "quoted" <line> for $6 and $7. And more.'
+    assert metadata == {"image/png": {"alt": alt, "width": 720}, "vscode_altText": alt} and plain == f"[figure] {alt}"
     assert picture.size == (8 * style.PIXELS_PER_INCH, int(3.6 * style.PIXELS_PER_INCH))
+    assert caption.data == {"text/markdown": '*A "quoted" \\<line\\> for `$6` and `$7.`*',
+                            "text/plain": 'A "quoted" <line> for $6 and $7.'}
     assert not plt.get_fignums()
-    for empty in ("", "  ", None):
-        with pytest.raises(ValueError, match="needs alternative text"):
-            show(plt.figure(), alt=empty)
+
+
+def test_caption_can_be_given():
+    *_, (_, caption) = shown(show, plt.figure(), alt="Long. Words.", caption="What to see")
+    assert caption.data["text/plain"] == "What to see"
+    *_, (_, caption) = shown(show_images, [np.zeros((8, 8))], alt="Long. Words.", caption="A square")
+    assert caption.data["text/plain"] == "A square"
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None])
+def test_figure_without_alternative_text_is_refused(empty):
+    with pytest.raises(ValueError, match="needs alternative text"):
+        show(plt.figure(), alt=empty)
+
+
+@pytest.mark.parametrize(("text", "first"), [
+    ("One. Two.", "One."), ("No end", "No end"), ("A = -0.16; x is 1.5 here. Then", "A = -0.16; x is 1.5 here."),
+    ("He said \u201cyes.\u201d Then", "He said \u201cyes.\u201d"), ("Why? Because", "Why?"), ("vs. it", "vs. it"),
+])
+def test_first_sentence(text, first):
+    assert style.first_sentence(text) == first
 
 
 def test_same_figure_gives_the_same_bytes():
@@ -78,20 +98,67 @@ def test_same_figure_gives_the_same_bytes():
     assert png() == png()
 
 
-def test_large_bitmaps_get_a_palette_and_small_ones_do_not():
-    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
-    fig, ax = plt.subplots(figsize=(4, 4))
-    ax.imshow(noise)
-    small, large = style.png_bytes(fig, max_kib=50), style.png_bytes(fig, max_kib=10_000)
-    assert Image.open(io.BytesIO(small)).mode == "P" and Image.open(io.BytesIO(large)).mode != "P"
-    assert len(small) < 0.6 * len(large)
+def drawn(fig) -> np.ndarray:
+    """The pixels (H, W, 3) that matplotlib draws at the resolution of stored bitmaps."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=style.PIXELS_PER_INCH)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def picture_of(array: np.ndarray):
+    """A figure that holds a picture and nothing else."""
+    fig, ax = plt.subplots(figsize=(2, 2))
+    ax.imshow(array)
+    ax.set_axis_off()
+    return fig
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+
+
+def test_colours_are_true_with_and_without_a_palette():
+    blocks = np.uint8([[(197, 136, 0), (61, 151, 210)], [(18, 52, 86), (255, 255, 255)]]).repeat(100, 0).repeat(100, 1)
+    for array, mode in ((blocks, "P"), (NOISE[:40, :40], "RGB")):
+        fig = picture_of(array)
+        picture = Image.open(io.BytesIO(style.png_bytes(fig)))
+        assert picture.mode == mode and np.array_equal(np.asarray(picture.convert("RGB")), drawn(fig))
+
+
+def test_noise_is_stored_as_fine_as_the_page_and_no_finer(monkeypatch):
+    fig = picture_of(NOISE)
+    fine = Image.open(io.BytesIO(style.png_bytes(fig)))
+    monkeypatch.setattr(style, "LARGEST", 50_000)
+    coarse = Image.open(io.BytesIO(style.png_bytes(fig)))
+    assert fine.width == 2 * style.PIXELS_PER_INCH and coarse.width == 2 * style.SHOWN_PER_INCH
+    assert fine.mode == coarse.mode == "RGB", "true colours, both"
+
+
+@pytest.mark.parametrize(("shape", "titles", "columns"), [
+    ((256, 256), ["one", "two\nlines", "x"], 3), ((64, 96), ["g"] * 3, 3), ((48, 320), ["\u4f60\n\u4f60\u597dg"], 1),
+    ((100, 300), ["a\nb\nc"] * 6, 3), ((48, 320), ["a"] * 8, 4), ((200, 50), ["a\nb"] * 4, 4),
+])
+def test_titles_are_not_cut(shape, titles, columns):
+    images = [np.full((*shape, 3), 200, np.uint8)] * len(titles)
+    picture, *_ = shown(show_images, images, titles, alt="Grey squares", columns=columns, width=8.2)
+    grey = np.asarray(picture.convert("L"))
+    edges = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    assert edges.min() > 250 and grey.min() < 100, "the outermost pixels are paper, and there is ink"
+
+
+def test_lines_can_be_seen_on_white_paper():
+    def contrast(color: str) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in matplotlib.colors.to_rgb(color)]
+        return 1.05 / (np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05)
+
+    assert all(contrast(style.PALETTE[name]) >= 3 for name in (*style.CYCLE, "grey"))
+    assert all(contrast(color) >= 3 for color in style.COLORS.values())
 
 
 def test_images_of_all_forms_are_shown_in_a_grid():
     images = [np.zeros((8, 8, 3), np.uint8), torch.zeros(3, 8, 8), torch.rand(1, 8, 8), np.ones((8, 8))]
-    _, picture = shown(show_images, images, ["a", "b", "c", "d"], alt="Four squares", columns=2)
+    picture, *_ = shown(show_images, images, ["a", "b", "c", "d"], alt="Four squares", columns=2)
     assert picture.width == round(8.5 * style.PIXELS_PER_INCH) and picture.height > picture.width
-    _, picture = shown(show_images, torch.zeros(2, 3, 8, 8), alt="Two grey squares")
+    picture, *_ = shown(show_images, torch.zeros(2, 3, 8, 8), alt="Two grey squares")
     grey = np.asarray(picture.convert("RGB"))[picture.height // 2, picture.width // 4]
     assert tuple(grey) == (127, 127, 127) or tuple(grey) == (128, 128, 128), "0 of [-1, 1] is grey"
 

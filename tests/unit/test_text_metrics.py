@@ -31,6 +31,13 @@ def test_texts_are_cut_to_twenty_characters():
     assert scores == (1.0, 1.0, 1)
 
 
+def test_composed_and_decomposed_letters_are_the_same():
+    nfc, nfd = "Caf\u00e9 M\u00fcller \uac00", "Cafe\u0301 Mu\u0308ller \u1100\u1161"
+    assert score_texts([nfc, nfd], [nfd, nfc]) == (1.0, 1.0, 2)
+    assert ned([nfd], ["Cafe M\u00fcller \uac00"]) == ned([nfc], ["Cafe M\u00fcller \uac00"]) < 1
+    assert sentence_accuracy(["e\u0301" * 20], ["\u00e9" * 25]) == 1, "cut after they are composed"
+
+
 def test_no_line_has_no_score():
     scores = score_texts([], [])
     assert math.isnan(scores.sentence_accuracy) and math.isnan(scores.ned) and scores.lines == 0

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from anytext_lib.data.lines import TextLines
 from anytext_lib.data.scene_dataset import SIZE
+from anytext_lib.losses import LossWeightSchedule
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training import storage
 from anytext_lib.training.arguments import expand, find_config
 from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.training.loader import EpochBatches, ResumableLoader
 from anytext_lib.training.reference import ReferenceCache
-from anytext_lib.training.schedules import LossWeightSchedule, learning_rate_factor
+from anytext_lib.training.schedules import learning_rate_factor
 from anytext_lib.training.sources import Chained, read_records
 
 
@@ -173,15 +174,28 @@ def test_a_finished_epoch_starts_anew():
 
 def test_checkpoint_round_trip(tmp_path):
     io = storage.AtomicCheckpointIO()
-    io.save_checkpoint({"weights": torch.arange(3), "step": 4}, tmp_path / "new" / "step=4.ckpt")
+    state = {"state_dict": {"weight": torch.arange(3.0)}, "loops": {}, "optimizer_states": [], "step": 4}
+    io.save_checkpoint(state, tmp_path / "new" / "step=4.ckpt")
     found = io.load_checkpoint(tmp_path / "new" / "step=4.ckpt")
-    assert found["step"] == 4 and torch.equal(found["weights"], torch.arange(3))
+    assert found["step"] == 4 and torch.equal(found["state_dict"]["weight"], torch.arange(3.0))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["step=4.ckpt"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_checkpoint_that_diverged_or_is_no_state_is_refused(tmp_path, bad):
+    io, path = storage.AtomicCheckpointIO(), tmp_path / "step=4.ckpt"
+    io.save_checkpoint({"state_dict": {"net.weight": torch.tensor([1.0, bad])}, "loops": {}, "optimizer_states": []},
+                       path)
+    with pytest.raises(storage.RunStateError, match=r"step=4.ckpt holds NaN or infinite values in net.weight"):
+        io.load_checkpoint(path)
+    io.save_checkpoint({"net.weight": torch.ones(2)}, path)
+    with pytest.raises(storage.RunStateError, match="is no state of a training run.* give it as --model"):
+        io.load_checkpoint(path)
 
 
 def test_checkpoints_hold_no_code(tmp_path):
     torch.save({"danger": os.system}, tmp_path / "step=1.ckpt")
-    with pytest.raises(storage.CheckpointError, match="more than tensors and plain values"):
+    with pytest.raises(storage.RunStateError, match="more than tensors and plain values"):
         storage.AtomicCheckpointIO().load_checkpoint(tmp_path / "step=1.ckpt")
 
 
@@ -193,7 +207,7 @@ def test_a_cut_off_checkpoint_is_named_and_never_the_last(tmp_path):
     (tmp_path / "step=12.ckpt").write_bytes(data[: len(data) // 2])
     (tmp_path / ".step=14.ckpt.999999999.partial").write_bytes(data)
     assert [path.name for path in storage.checkpoints_in(tmp_path)] == ["step=2.ckpt", "step=10.ckpt"]
-    with pytest.raises(storage.CheckpointError, match=r"step=12.ckpt cannot be read .* take an older one"):
+    with pytest.raises(storage.RunStateError, match=r"step=12.ckpt cannot be read .* take an older one"):
         io.load_checkpoint(tmp_path / "step=12.ckpt")
     assert [path.name for path in storage.remove_partial(tmp_path)] == [".step=14.ckpt.999999999.partial"]
 
@@ -209,14 +223,14 @@ def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path, monkeypatch, co
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(storage.os, "fsync", refuse)
-    with pytest.raises(storage.CheckpointError, match=message):
+    with pytest.raises(storage.RunStateError, match=message):
         io.save_checkpoint({"step": 2}, path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["step=1.ckpt"]
 
 
 def test_unwritable_run_folder(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(storage.CheckpointError, match="cannot be written: Not a directory. Choose a folder"):
+    with pytest.raises(storage.RunStateError, match="cannot be written: Not a directory. Choose a folder"):
         storage.require_writable(tmp_path / "file" / "run")
 
 
@@ -226,24 +240,23 @@ def test_unwritable_run_folder(tmp_path):
 def test_reference_cache():
     calls = []
 
-    class Objective:
-        def reference_features(self, images, lines):
-            calls.append(list(lines.texts))
-            return torch.stack([quad.sum() + torch.zeros(4, 2) for quad in lines.quads])
+    def read(images, lines):
+        calls.append(list(lines.texts))
+        return torch.stack([quad.sum() + torch.zeros(4, 2) for quad in lines.quads])
 
     lines = TextLines(torch.tensor([0, 1, 1]), torch.rand(3, 4, 2), ["a", "b", "c"], ["Latin"] * 3)
     cache = ReferenceCache(1.0)
-    first = cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [5, 6])
-    again = cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines.select([2, 0]), [5, 6])
+    first = cache.features(read, torch.zeros(2, 3, 8, 8), lines, [5, 6])
+    again = cache.features(read, torch.zeros(2, 3, 8, 8), lines.select([2, 0]), [5, 6])
     assert torch.equal(again, first[[2, 0]]) and calls == [["a", "b", "c"]] and (cache.hits, cache.misses) == (2, 3)
     moved = TextLines(lines.image_index, lines.quads + 1, lines.texts, lines.languages)
-    cache.features(Objective(), torch.zeros(2, 3, 8, 8), moved, [5, 6])
-    cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [-1, -1])  # pictures that nobody knows
+    cache.features(read, torch.zeros(2, 3, 8, 8), moved, [5, 6])
+    cache.features(read, torch.zeros(2, 3, 8, 8), lines, [-1, -1])  # pictures that nobody knows
     assert len(calls) == 3 and len(cache.kept) == 6
     small = ReferenceCache(100 / 2**20)
-    small.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [5, 6])
+    small.features(read, torch.zeros(2, 3, 8, 8), lines, [5, 6])
     assert len(small.kept) == 3 and small.bytes == 96
-    small.features(Objective(), torch.zeros(2, 3, 8, 8), moved, [5, 6])
+    small.features(read, torch.zeros(2, 3, 8, 8), moved, [5, 6])
     assert small.bytes <= 100
 
 

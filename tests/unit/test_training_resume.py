@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from anytext_lib.cli import main
 from anytext_lib.data.folder import data_folder
 from anytext_lib.training import cli
 from anytext_lib.training.storage import checkpoints_in
@@ -37,7 +38,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(runs):
     """The state at the end of a run that nobody disturbed."""
-    assert cli.fit(arguments(runs, "whole")) == 0
+    assert main(["fit", *arguments(runs, "whole")]) == 0
     assert [path.name for path in checkpoints_in(runs / "whole" / "checkpoints")] == [
         f"step={step:07d}.ckpt" for step in (2, 4, 5)]
     return final_state(runs / "whole")
@@ -82,18 +83,19 @@ def test_sigterm_saves_and_the_run_goes_on_bit_identically(runs, uninterrupted, 
     callbacks = cli.AnyTextCLI._callbacks
     with monkeypatch.context() as patch:
         patch.setattr(cli.AnyTextCLI, "_callbacks", lambda self, config: [Terminate(), *callbacks(self, config)])
-        assert cli.fit(arguments(runs, name, "--save_steps", "0")) == 143
+        assert main(["fit", *arguments(runs, name, "--save_steps", "0")]) == 143
     assert f"stopped by a signal after step {step}" in capsys.readouterr().err
     assert [path.name for path in checkpoints_in(runs / name / "checkpoints")] == [f"step={step:07d}.ckpt"]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert cli.fit(arguments(runs, name, "--save_steps", "0", "--ckpt_path", "last")) == 0
+    assert main(["fit", *arguments(runs, name, "--save_steps", "0", "--ckpt_path", "last")]) == 0
     assert_equal(final_state(runs / name), uninterrupted)
 
 
 KILLED = """
 import json, os, signal, sys
 import torch
-from anytext_lib.training import cli, storage
+from anytext_lib.cli import main
+from anytext_lib.training import storage
 
 real, saves = torch.save, []
 
@@ -109,7 +111,7 @@ def dies(value, file):
     os.kill(os.getpid(), signal.SIGKILL)
 
 storage.torch.save = dies
-cli.fit(json.loads(sys.argv[1]))
+main(["fit", *json.loads(sys.argv[1])])
 """
 
 
@@ -122,7 +124,7 @@ def test_killed_while_saving_the_run_goes_on_bit_identically(runs, uninterrupted
     (partial,) = folder.glob(".*.partial")
     assert partial.stat().st_size > 0
     assert [path.name for path in checkpoints_in(folder)] == ["step=0000002.ckpt"]
-    assert cli.fit(arguments(runs, "killed", "--ckpt_path", "last")) == 0
+    assert main(["fit", *arguments(runs, "killed", "--ckpt_path", "last")]) == 0
     assert not partial.exists()
     assert_equal(final_state(runs / "killed"), uninterrupted)
 
@@ -143,13 +145,38 @@ def test_a_run_leaves_its_configuration_and_its_model(runs, uninterrupted):
 
 def test_validation_with_the_configuration_of_a_run(runs, uninterrupted, capsys):
     """`anytext validate` takes the run's own configuration and checkpoint, and measures with the average."""
-    status = cli.validate(["--config", str(runs / "whole" / "config.yaml"), "--ckpt_path", "last", "--val",
+    status = main(["validate", "--config", str(runs / "whole" / "config.yaml"), "--ckpt_path", "last", "--val",
                            str(data_folder() / "annotations.json"), "--val_limit", "1", "--judge.steps", "2"])
     shown = capsys.readouterr()
     assert status == 0 and "v/sen_acc" in shown.out and "v/sim" in shown.out
 
 
-def test_last_without_a_checkpoint_starts_anew(runs):
-    with pytest.warns(UserWarning, match="no checkpoint in .*starting anew"):
-        assert cli.fit(arguments(runs, "fresh", "--ckpt_path", "last", "--max_steps", "1")) == 0
+def test_last_needs_a_checkpoint_and_auto_does_not(runs, capsys):
+    """A misspelt --name must not train anew; a job that restarts itself says so by `auto`."""
+    for command in ("fit", "validate"):
+        assert main([command, *arguments(runs, "fresh", "--ckpt_path", "last")]) == 2
+        said = capsys.readouterr().err
+        assert "--ckpt_path last: there is no checkpoint in" in said and "--ckpt_path auto" in said
+        assert not (runs / "fresh").exists()
+    assert main(["fit", *arguments(runs, "fresh", "--ckpt_path", "auto", "--max_steps", "1")]) == 0
     assert checkpoints_in(runs / "fresh" / "checkpoints")[-1].name == "step=0000001.ckpt"
+    assert main(["fit", *arguments(runs, "fresh", "--ckpt_path", "auto", "--max_steps", "2")]) == 0
+    assert [path.name for path in checkpoints_in(runs / "fresh" / "checkpoints")] == [
+        "step=0000001.ckpt", "step=0000002.ckpt"]
+
+
+def test_a_run_is_not_overwritten(runs, uninterrupted, capsys):
+    before = {path: path.stat().st_mtime_ns for path in (runs / "whole").rglob("*")}
+    assert main(["fit", *arguments(runs, "whole")]) == 2
+    said = capsys.readouterr().err
+    assert "whole holds checkpoints up to step=0000005 and would be overwritten" in said and "--ckpt_path last" in said
+    assert {path: path.stat().st_mtime_ns for path in (runs / "whole").rglob("*")} == before
+
+
+def test_damaged_checkpoints_are_no_new_start(runs, capsys):
+    folder = runs / "broken" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "step=0000002.ckpt").write_bytes(b"PK" + b"x" * 100)
+    for word in ("last", "auto"):
+        assert main(["fit", *arguments(runs, "broken", "--ckpt_path", word)]) == 2
+        assert "step=0000002.ckpt are cut off" in capsys.readouterr().err

@@ -11,10 +11,11 @@ import torch
 import yaml
 
 from anytext_lib import udifftext
+from anytext_lib.cli import main
 from anytext_lib.models.storage import StorageError
 from anytext_lib.training import AnyTextData
 from anytext_lib.training.arguments import find_config
-from anytext_lib.udifftext.command import main, names_udifftext, run
+from anytext_lib.training.systems import training_of
 from anytext_lib.udifftext.generation import Sampling, write_words
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
 from anytext_lib.udifftext.model import UDiffTextModel
@@ -186,7 +187,7 @@ class TestCommand:
                    "data.batch_size": 2, "data.val_limit": 2, "trainer.accelerator": "cpu", "model.warmup_steps": 0,
                    "trainer.log_every_n_steps": 1, "model.lr_schedule": "constant", "words.every": 1,
                    "words.images": 2, "words.steps": 2, "words.refine": "true"}
-        assert run("fit", ["--config", "udifftext_mini.yaml", *(f"--{k}={v}" for k, v in options.items())]) == 0
+        assert main(["fit", "--config", "udifftext_mini.yaml", *(f"--{k}={v}" for k, v in options.items())]) == 0
         folder = tmp_path / "udifftext_mini"
         assert UDiffTextModel.from_pretrained(folder / "model").unet.config.cross_attention_dim == 32
         assert list((folder / "checkpoints").glob("*.ckpt"))
@@ -200,17 +201,17 @@ class TestCommand:
         trained = UDiffTextTraining(start).trained
         assert trained and all(".attn2." in name for pairs in trained.values() for name, _ in pairs)
 
-    def test_which_configuration_is_meant(self):
-        assert names_udifftext(["--config", "udifftext_mini.yaml"]) and names_udifftext(["--config=udifftext_mini"])
-        assert not names_udifftext(["--config", "tiny.yaml"]) and not names_udifftext(["--config", "nowhere.yaml"])
+    @pytest.mark.parametrize("arguments, system", [
+        (["--config", "udifftext_mini.yaml"], "udifftext"), (["--config=udifftext_mini"], "udifftext"),
+        (["-c", "udifftext_mini"], "udifftext"), (["--config", "tiny.yaml"], "training"), ([], "training")])
+    def test_which_configuration_is_meant(self, arguments, system):
+        assert training_of(arguments).__module__.split(".")[1] == system
 
     def test_errors_are_told_without_a_traceback(self, tmp_path, capsys):
-        options = ["--config", "udifftext_mini.yaml", "--model", "nowhere/model", "--runs", str(tmp_path)]
-        assert run("fit", [*options, "--trainer.accelerator", "cpu"]) == 2
-        assert "anytext: no model nowhere/model" in capsys.readouterr().err
-
-    def test_usage(self, capsys):
-        assert main(["sing"]) == 2 and "usage" in capsys.readouterr().err
+        options = ["--config", "udifftext_mini.yaml", "--model", "nowhere/model", "--runs", str(tmp_path / "runs")]
+        assert main(["fit", *options, "--trainer.accelerator", "cpu"]) == 2
+        assert "anytext fit: no model nowhere/model" in capsys.readouterr().err
+        assert not (tmp_path / "runs").exists()
 
 
 class TestWriting:

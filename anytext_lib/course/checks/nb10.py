@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import as_number, expect, passed, result_of
 
 GIB = 2**30
 
@@ -19,9 +19,9 @@ def check_10_seeds_needed(function: Callable) -> None:
     probes = ((0.02, 0.01), (0.02, 0.03), (0.01, 0.1), (0.05, 0.011))
     found = []
     for sd, half_width in probes:
-        got = answered(function(sd, half_width), "what seeds_needed returns")
-        where = f"seeds_needed({sd}, {half_width}) gives {got!r}"
-        expect(isinstance(got, int | np.integer) and not isinstance(got, bool), f"{where}; an int is wanted.")
+        got = as_number(result_of("seeds_needed", function, sd, half_width), "what seeds_needed returns")
+        where = f"seeds_needed({sd}, {half_width}) gives {got:g}"
+        expect(got == int(got), f"{where}; a whole number of seeds is wanted.")
         expect(got >= 2, f"{where}: one seed has no standard deviation, begin at 2.")
         found.append(int(got))
     right = [_smallest(_half_width, *probe) for probe in probes]
@@ -57,9 +57,7 @@ _SEED_MISTAKES: dict[str, Callable[[float, int], float]] = {
 def check_10_sign_flips(function: Callable) -> None:
     """`function(differences)` is the exact two-sided p value of the sign-flip test."""
     for values in ([0.3, 0.1, 0.2, 0.4, 0.2], [0.3, -0.1, 0.25, 0.07], [-0.2, -0.1, 0.05], [0.5]):
-        got = answered(function(list(values)), "what sign_flip_p returns")
-        expect(isinstance(got, float | int | np.floating) and not isinstance(got, bool),
-               f"sign_flip_p({values}) gives {got!r}; a share is wanted, a number in [0, 1].")
+        got = as_number(result_of("sign_flip_p", function, list(values)), "what sign_flip_p returns")
         sums = [sum(s * v for s, v in zip(signs, values, strict=True))
                 for signs in itertools.product((1, -1), repeat=len(values))]
         seen = sum(values)
@@ -72,16 +70,17 @@ def check_10_sign_flips(function: Callable) -> None:
             "This is the share of patterns that are less extreme.": np.mean([abs(t) < abs(seen) - 1e-12 for t in sums]),
         }
         for hint, wrong in mistakes.items():
-            expect(math.isclose(got, right) or not math.isclose(got, wrong), hint)
-        expect(math.isclose(got, right), f"sign_flip_p({values}) gives {got:.4f}, expected {right:.4f}: the share of "
-                                         f"all {len(sums)} sign patterns whose |sum| is at least the observed one.")
+            expect(math.isclose(got, right, rel_tol=1e-5) or not math.isclose(got, wrong, rel_tol=1e-5), hint)
+        expect(math.isclose(got, right, rel_tol=1e-5),
+               f"sign_flip_p({values}) gives {got:.4f}, expected {right:.4f}: the share of all {len(sums)} sign "
+               "patterns whose |sum| is at least the observed one.")
     passed("no bell curve needed; and with n seeds no p value below 2 / 2**n")
 
 
 def check_10_static_gib(function: Callable) -> None:
     """`function(total, trained, width)` is what weights, gradients and AdamW's two moments take, in GiB."""
     for total, trained, width in ((1_000_000_000, 400_000_000, 4), (1_496_676_949, 427_776_729, 2)):
-        got = float(answered(function(total, trained, width), "what static_gib returns"))
+        got = as_number(result_of("static_gib", function, total, trained, width), "what static_gib returns")
         right = width * (total + 3 * trained) / GIB
         mistakes = {
             "1 GiB is 2**30 bytes, not 10**9.": right * GIB / 1e9,

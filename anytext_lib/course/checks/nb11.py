@@ -7,7 +7,7 @@ from math import ceil
 
 import torch
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import expect, passed, result_of
 from anytext_lib.generation.sampling import ddim_timesteps
 
 
@@ -17,9 +17,10 @@ def check_11_ddim_step(function: Callable) -> None:
     x, eps = (torch.randn(2, 4, 3, 5, generator=generator) for _ in range(2))
     for a, a_next in ((0.1, 0.3), (0.5, 0.9), (0.9, 0.999)):
         given = x.clone()
-        got = answered(function(given, eps, a, a_next), "what ddim_step returns")
+        got = result_of("ddim_step", function, given, eps, a, a_next)
         expect(torch.equal(given, x), "ddim_step changes x: make new tensors, without `+=`.")
         expect(isinstance(got, torch.Tensor) and got.shape == x.shape, "return a tensor of the shape of x.")
+        got = got.to(x)
         right = _step(x, eps, a, a_next)
         for hint, wrong in _wrong_steps(x, eps, a, a_next).items():
             expect(_close(got, right) or not _close(got, wrong), hint)
@@ -55,8 +56,9 @@ def check_11_keep_outside(function: Callable) -> None:
     x, clean, noise = (torch.randn(2, 4, 6, 8, generator=generator) for _ in range(3))
     inside = (torch.rand(2, 1, 6, 8, generator=generator) < 0.5).float()
     for a in (0.2, 0.7, 1.0):
-        got = answered(function(x.clone(), clean, noise, inside, a), "what keep_outside returns")
+        got = result_of("keep_outside", function, x.clone(), clean, noise, inside, a)
         expect(isinstance(got, torch.Tensor) and got.shape == x.shape, "return a tensor of the shape of x.")
+        got = got.to(x)
         right = _kept(x, clean, noise, inside, a)
         for hint, wrong in _wrong_kept(x, clean, noise, inside, a).items():
             expect(_close(got, right) or not _close(got, wrong), hint)
@@ -89,8 +91,8 @@ def check_11_passes(function: Callable) -> None:
     """Exercise 3: `function(images, steps, batch, guided)` counts (passes of WriteNet, passes of the UNet)."""
     for images, steps, batch, guided in ((1, 20, 4, True), (8, 20, 4, True), (8, 20, 4, False), (5, 30, 2, True),
                                          (3, 7, 4, False)):
-        got = answered(function(images, steps, batch, guided), "what passes returns")
-        expect(isinstance(got, tuple | list) and len(got) == 2, "return two numbers: WriteNet's passes, the UNet's.")
+        got = result_of("passes", function, images, steps, batch, guided)
+        expect(hasattr(got, "__len__") and len(got) == 2, "return two numbers: WriteNet's passes, the UNet's.")
         branches, taken = 2 if guided else 1, len(ddim_timesteps(steps))
         right = branches, branches * taken * ceil(images / batch)
         asked = f"{images} images, {steps} steps, batches of {batch}, {'with' if guided else 'no'} guidance"

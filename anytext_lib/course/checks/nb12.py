@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import as_number, expect, passed, result_of
 from anytext_lib.evaluation.text import edit_distance_score
 
 
@@ -16,8 +16,8 @@ def check_12_line_score(function: Callable) -> None:
     cases = [("Coffee", "Coffee"), ("Cofee", "Coffee"), ("coffee", "Coffee"), ("", "Coffee"), ("Hot el", "Hotel"),
              (long[:20], long), (long, long), ("xyz", long), ("中围", "中国"), ("Coffee house", "Tea")]
     for read, wanted in cases:
-        got = answered(function(read, wanted), "what line_score returns")
-        expect(isinstance(got, tuple) and len(got) == 2, "return two values: correct, ned.")
+        got = result_of("line_score", function, read, wanted)
+        expect(isinstance(got, tuple | list) and len(got) == 2, "return two values: correct, ned.")
         correct, ned = got
         _check_correct(correct, read, wanted)
         _check_ned(ned, read, wanted)
@@ -40,7 +40,7 @@ def _check_correct(correct: object, read: str, wanted: str) -> None:
 
 def _check_ned(ned: object, read: str, wanted: str) -> None:
     """Hints for the second value."""
-    expect(isinstance(ned, int | float | np.floating) and not isinstance(ned, bool), "the second value is one number.")
+    ned = as_number(ned, "the second value that line_score returns")
     cut = wanted[:20]
     right, shown = edit_distance_score(read, cut), f"For {read!r} read and {wanted!r} wanted you return {ned:.4f}"
     longest = max(len(read), len(cut))
@@ -59,7 +59,7 @@ def _check_ned(ned: object, read: str, wanted: str) -> None:
 def check_12_bootstrap_means(function: Callable) -> None:
     """Exercise 2: `function(values, items, draws, rng)` gives the means of resamples over items."""
     values, items = _probe()
-    got = np.asarray(answered(function(values, items, 4000, np.random.default_rng(1)), "what bootstrap_means returns"))
+    got = np.asarray(result_of("bootstrap_means", function, values, items, 4000, np.random.default_rng(1)))
     expect(got.shape == (4000,), f"Return one mean for each of the 4000 draws, not an array of shape {got.shape}.")
     right, lines, each = (way(values, items, np.random.default_rng(2)) for way in (_over_items, _over_lines, _of_items))
     expect(abs(got.mean() - values.mean()) < 0.2 * right.std() or abs(got.mean() - each.mean()) > 0.2 * right.std(),
@@ -104,8 +104,7 @@ def check_12_fid_of_many(function: Callable) -> None:
     sizes = np.array([50.0, 100.0, 200.0, 800.0])
     for limit, slope in ((3.0, 400.0), (0.0, 90.0), (12.0, 0.0)):
         fids = limit + slope / sizes
-        got = answered(function(sizes.tolist(), fids.tolist()), "what fid_of_many returns")
-        expect(isinstance(got, int | float | np.floating) and not isinstance(got, bool), "Return one number.")
+        got = as_number(result_of("fid_of_many", function, sizes.tolist(), fids.tolist()), "what fid_of_many returns")
         for hint, wrong in {
             "That is the FID of the largest set. Go on to 1/N = 0.": fids[-1],
             "That is the mean of what was measured; asked is where the line meets 1/N = 0.": fids.mean(),
@@ -116,6 +115,7 @@ def check_12_fid_of_many(function: Callable) -> None:
         expect(abs(got - limit) < 1e-6, f"For FID = {limit:g} + {slope:g} / N you return {got:.4f}.")
     noisy = 5 + 300 / sizes + np.array([0.3, -0.2, 0.1, -0.1])
     wanted = np.polyfit(1 / sizes, noisy, 1)[1]
-    expect(abs(function(sizes.tolist(), noisy.tolist()) - wanted) < 1e-6,
+    got = as_number(result_of("fid_of_many", function, sizes.tolist(), noisy.tolist()), "what fid_of_many returns")
+    expect(abs(got - wanted) < 1e-6,
            "On noisy values use all points: the line of least squares, not a line through two of them.")
     passed("the size of the sample is taken out, as far as the straight line holds")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import expect, passed, result_of
 
 
 def check_13_choose_noise(function: Callable) -> None:
@@ -15,7 +15,7 @@ def check_13_choose_noise(function: Callable) -> None:
     generator = torch.Generator().manual_seed(0)
     noises = torch.randn(4, 3, 2, 5, 6, generator=generator)
     losses = torch.tensor([[-0.7, -0.2, -0.4], [-0.1, -0.9, -0.3], [-0.3, -0.05, -0.8], [-0.5, -0.6, -0.02]])
-    got = answered(function(noises.clone(), losses.clone()), "what choose_noise returns")
+    got = result_of("choose_noise", function, noises.clone(), losses.clone())
     expect(isinstance(got, torch.Tensor) and got.shape == noises.shape[1:],
            f"Return one noise for each sample, {tuple(noises.shape[1:])} here; yours has the shape "
            f"{tuple(getattr(got, 'shape', ()))}.")
@@ -29,7 +29,7 @@ def check_13_choose_noise(function: Callable) -> None:
             noises[losses.min(dim=1).values.argmin()],
     }.items():
         expect(not torch.equal(got, wrong), hint)
-    expect(torch.equal(got, noises[losses.argmin(dim=0), samples]),
+    expect(torch.equal(got.to(noises), noises[losses.argmin(dim=0), samples]),
            "These are not the noises of the most negative losses: sample b needs candidate argmin over k of "
            "losses[k, b].")
     passed("the most negative L_aae wins, sample by sample")
@@ -46,8 +46,9 @@ def check_13_refine_once(function: Callable) -> None:
     leaf = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(focus(leaf).sum(), leaf)
     with torch.no_grad():
-        got = answered(function(x.clone(), focus, 2.0), "what refine_once returns")
+        got = result_of("refine_once", function, x.clone(), focus, 2.0)
     expect(isinstance(got, torch.Tensor) and got.shape == x.shape, "Return latents of the shape of x.")
+    got = got.to(x)
     expect(not got.requires_grad, "The result still hangs on the graph: the next step would be differentiated through "
                                   "this one. Detach it.")
     for hint, wrong in {
@@ -69,8 +70,9 @@ def check_13_strict_sequence_loss(function: Callable) -> None:
     logits = 2 * torch.randn(3, 7, 9, generator=torch.Generator().manual_seed(2))
     words = [[3, 1, 4], [1, 5, 2, 6, 5], [8]]
     leaf = logits.clone().requires_grad_()
-    got = answered(function(leaf, words), "what strict_sequence_loss returns")
+    got = result_of("strict_sequence_loss", function, leaf, words)
     expect(isinstance(got, torch.Tensor) and got.shape == (3,), "Return one loss for each word, of shape (3,).")
+    got = got.to(logits)
     right = _slots_loss(logits, words, lambda ids: [*ids, 0])
     for hint, wrong in {
         "This is upstream's loss: the slot behind the word is free. Ask it for class 0, the end.":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import as_number, expect, passed, result_of
 from anytext_lib.db.pixel_losses import balanced_loss, cross_entropy
 from anytext_lib.db.polygons import unshrink_distance
 
@@ -18,7 +18,7 @@ def check_14_entropy_of_b(function: Callable) -> None:
     t = torch.rand(2, 5, 7, generator=generator)
     p = (t + 0.2 * torch.rand(t.shape, generator=generator) - 0.1).requires_grad_()
     y = (torch.rand(t.shape, generator=generator) < 0.4).float()
-    got = answered(function(p, t, y, 50.0), "what entropy_of_b returns")
+    got = result_of("entropy_of_b", function, p, t, y, 50.0)
     expect(isinstance(got, torch.Tensor) and got.shape == p.shape,
            "Return a value for every pixel, in the shape of p: no mean, no sum.")
     for hint, wrong in {
@@ -28,20 +28,22 @@ def check_14_entropy_of_b(function: Callable) -> None:
     }.items():
         expect(not _equals(got, wrong, y), hint)
     expect(_equals(got, 50 * (p - t), y), "These are not the values of -y log B - (1 - y) log(1 - B).")
-    expect(_equals(function(p, t, y, 10.0), 10 * (p - t), y), "Use the k that is given; here it was 10.")
+    expect(_equals(result_of("entropy_of_b", function, p, t, y, 10.0), 10 * (p - t), y),
+           "Use the k that is given; here it was 10.")
     _check_far(function)
     passed("badly wrong pixels are pulled with the full force k, however wrong they are")
 
 
 def _equals(values: torch.Tensor, logits: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether `values` is the cross-entropy of these logits, pixel by pixel."""
-    return torch.allclose(values, F.binary_cross_entropy_with_logits(logits, y, reduction="none"), rtol=1e-3, atol=1e-4)
+    right = F.binary_cross_entropy_with_logits(logits, y, reduction="none")
+    return torch.allclose(values.to(right), right, rtol=1e-3, atol=1e-4)
 
 
 def _check_far(function: Callable) -> None:
     """Badly wrong pixels, in float32."""
     p, y = torch.tensor([0.95, 0.7, 0.05]).requires_grad_(), torch.tensor([0.0, 0.0, 1.0])
-    far = function(p, torch.tensor([0.05, 0.3, 0.95]), y, 50.0)
+    far = result_of("entropy_of_b", function, p, torch.tensor([0.05, 0.3, 0.95]), y, 50.0)
     expect(torch.isfinite(far).all(), f"For gaps of 0.9, 0.4 and -0.9 you return {far.detach().tolist()}: something "
                                       "overflows. Cross-entropy can be computed from k (P - T) without B.")
     expect(far.requires_grad, "No gradient reaches p: leave out `.detach()` and `torch.no_grad()`.")
@@ -56,12 +58,9 @@ def check_14_mined_entropy(function: Callable) -> None:
     """`function(p, y, mask, ratio)` gives one number; probed with few and with many positives."""
     for share, ratio in ((0.05, 3.0), (0.05, 1.0), (0.6, 3.0)):
         p, y, mask = _probe(share)
-        try:
-            got = answered(function(p, y, mask, ratio), "what mined_entropy returns")
-        except (RuntimeError, IndexError) as error:
-            expect("out of range" not in str(error), "There are fewer negatives than `ratio` times the positives here: "
-                                                     "take at most as many as there are.")
-            raise
+        got = result_of("mined_entropy", function, p, y, mask, ratio, hints={
+            "out of range": "There are fewer negatives than `ratio` times the positives here: take at most as many as "
+                            "there are."})
         expect(isinstance(got, torch.Tensor) and got.numel() == 1, "Return one number, a tensor.")
         right = balanced_loss(cross_entropy(p, y), y, mask, ratio)
         for hint, wrong in _wrong_mining(p, y, mask, ratio).items():
@@ -109,8 +108,7 @@ def _wrong_mining(p: torch.Tensor, y: torch.Tensor, mask: torch.Tensor, ratio: f
 def check_14_unclip_distance(function: Callable) -> None:
     """`function(width, height, r)` gives a number; probed with squares, long lines and other ratios."""
     for width, height, ratio in ((100.0, 10.0, 0.4), (20.0, 20.0, 0.4), (5.0, 300.0, 0.4), (60.0, 24.0, 0.7)):
-        got = answered(function(width, height, ratio), "what unclip_distance returns")
-        expect(isinstance(got, int | float) and not isinstance(got, bool), "Return one number.")
+        got = as_number(result_of("unclip_distance", function, width, height, ratio), "what unclip_distance returns")
         right = unshrink_distance(width, height, ratio)
         area, perimeter, s = width * height, 2 * (width + height), 1 - ratio**2
         for hint, wrong in {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from anytext_lib.course.checks import answered, expect, passed
+from anytext_lib.course.checks import expect, passed, result_of
 
 
 def check_15_attention_gap(function: Callable) -> None:
@@ -18,9 +18,9 @@ def check_15_attention_gap(function: Callable) -> None:
     attention = torch.rand(3, 4, 6, generator=generator)
     attention[0] += 0.4 * region[0]  # one token looks at its place already
     attention.requires_grad_()
-    got = answered(function(attention, region), "what attention_gap returns")
+    got = result_of("attention_gap", function, attention, region)
     expect(isinstance(got, torch.Tensor) and got.numel() == 1, "Return one number, a tensor: the mean over the tokens.")
-    right = _gap(attention, region)
+    got, right = got.reshape(()).to(attention), _gap(attention, region)
     for hint, wrong in _wrong_gaps(attention, region).items():
         expect(torch.isclose(got, right) or not torch.isclose(got, wrong), hint)
     expect(torch.isclose(got, right), f"Expected {right.item():.4f}, got {got.item():.4f}: the strongest attention "
@@ -68,7 +68,7 @@ POINTS = (
 def check_15_front(function: Callable) -> None:
     """Exercise 2: `function(points)` is the set of the names that no other point dominates."""
     for points in POINTS:
-        got = answered(function(dict(points)), "what front returns")
+        got = result_of("front", function, dict(points))
         expect(not isinstance(got, str) and hasattr(got, "__iter__"), "Return a set of names.")
         found, right = set(got), _front(points)
         expect(found <= set(points), f"Return names, keys of the dictionary; you return {sorted(map(str, found))}.")

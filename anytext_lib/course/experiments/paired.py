@@ -45,10 +45,8 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))
 
 
-def paired_difference(rows: Sequence[Row], metric: str, arm: str, baseline: str, confidence: float = 0.95) -> Interval:
-    """Interval of ``metric`` in ``arm`` minus that in ``baseline``, seed by seed.
-
-    Pairs share data order, timesteps and noise, so that what is common to both cancels.
+def differences(rows: Sequence[Row], metric: str, arm: str, baseline: str) -> np.ndarray:
+    """``metric`` in ``arm`` minus that in ``baseline``, seed by seed: (S,) in the order of the seeds.
 
     Args:
         rows: one mapping a run, with the keys "arm", "seed" and ``metric``.
@@ -66,4 +64,55 @@ def paired_difference(rows: Sequence[Row], metric: str, arm: str, baseline: str,
     ours, theirs = sides
     if not ours or ours.keys() != theirs.keys():
         raise ValueError(f"{arm!r} has the seeds {sorted(ours)}, {baseline!r} {sorted(theirs)}: pairs need the same")
-    return mean_interval([ours[seed] - theirs[seed] for seed in sorted(ours)], confidence)
+    return np.array([ours[seed] - theirs[seed] for seed in sorted(ours)])
+
+
+def paired_difference(rows: Sequence[Row], metric: str, arm: str, baseline: str, confidence: float = 0.95) -> Interval:
+    """Student's interval of ``differences``: what a seed did to both arms cancels.
+
+    Raises:
+        ValueError: as ``differences`` and ``mean_interval``.
+    """
+    return mean_interval(differences(rows, metric, arm, baseline), confidence)
+
+
+def sign_flip_p(values: Iterable[float]) -> float:
+    """Exact two-sided p value of the sign-flip test: the share of sign patterns whose sum is at least as far from 0.
+
+    It needs no normal distribution, only that each difference might as well have had the other sign.  The smallest
+    possible value is 2 / 2^n.
+
+    Raises:
+        ValueError: no value, one that is not finite, or more than 20 (2^20 patterns).
+    """
+    x = np.asarray(list(values), float)
+    if not 1 <= len(x) <= 20 or not np.isfinite(x).all():
+        raise ValueError(f"the sign-flip test takes 1 to 20 finite values, got {x.tolist()}")
+    signs = 1 - 2 * ((np.arange(2 ** len(x))[:, None] >> np.arange(len(x))) & 1)
+    return float(np.mean(np.abs(signs @ x) >= abs(x.sum()) - 1e-12))
+
+
+def clustered_interval(values: Iterable[float], groups: Iterable[Any], confidence: float = 0.95) -> Interval:
+    """Mean of ``values`` with an interval that counts equal ``groups`` as one piece of evidence, not as several.
+
+    The standard error is the cluster-robust one, sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - mean))^2) / n for G
+    groups, with the t quantile of G - 1 degrees of freedom; with a group for each value it is ``mean_interval``.
+
+    Returns:
+        An Interval whose ``n`` is G, the number of different groups; its ends are NaN for one group.
+
+    Raises:
+        ValueError: no value, one that is not finite, not as many groups as values, or a confidence outside (0, 1).
+    """
+    x, names = np.asarray(list(values), float), list(groups)
+    if len(names) != len(x):
+        raise ValueError(f"{len(x)} values need as many groups, got {len(names)}")
+    mean = mean_interval(x, confidence).mean
+    _, index = np.unique(np.asarray(names), return_inverse=True)
+    sums = np.bincount(index, x - mean)
+    count = len(sums)
+    if count == 1:
+        return Interval(mean, np.nan, np.nan, 1)
+    error = np.sqrt(count / (count - 1) * np.square(sums).sum()) / len(x)
+    half = stats.t.ppf((1 + confidence) / 2, count - 1) * error
+    return Interval(mean, float(mean - half), float(mean + half), count)

@@ -9,9 +9,11 @@ from anytext_lib.training.callbacks.gradient_norms import GradientNorms
 from anytext_lib.training.callbacks.image_logger import ImageLogger
 from anytext_lib.training.callbacks.interruption import Interrupted
 from anytext_lib.training.callbacks.nonfinite import NonFiniteReport
-from anytext_lib.training.callbacks.progress import ProgressLines
+from anytext_lib.training.callbacks.progress import ProgressBar, ProgressLines
+from anytext_lib.training.callbacks.run_record import RunRecord
 from anytext_lib.training.callbacks.speed import Speed
 from anytext_lib.training.callbacks.text_judge import TextJudge
 
 __all__ = ["Checkpoints", "CudaMemoryAdvice", "DataReport", "ExponentialAverage", "ExportModel", "GradientNorms",
-           "ImageLogger", "Interrupted", "NonFiniteReport", "ProgressLines", "Speed", "TextJudge"]
+           "ImageLogger", "Interrupted", "NonFiniteReport", "ProgressBar", "ProgressLines", "RunRecord", "Speed",
+           "TextJudge"]

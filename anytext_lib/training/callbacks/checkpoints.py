@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from anytext_lib.errors import OptionError
 from anytext_lib.training.callbacks.interruption import Interrupted, StopRequest
 from anytext_lib.training.callbacks.steps import EverySteps
 from anytext_lib.training.storage import checkpoints_in, remove_partial
@@ -29,7 +30,7 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, save_steps: int = 0, save_epochs: int = 1, save_ckpt_top: int = 3, save_last: bool = True):
         if save_ckpt_top == 0 or save_ckpt_top < -1:
-            raise ValueError(f"save_ckpt_top is the number of checkpoints to keep, or -1 for all, got {save_ckpt_top}")
+            raise OptionError(f"save_ckpt_top is the number of checkpoints to keep, or -1 for all, got {save_ckpt_top}")
         self.save_steps, self.save_epochs, self.save_last = save_steps, save_epochs, save_last
         self.save_ckpt_top = save_ckpt_top
         self.request = StopRequest()
@@ -70,7 +71,7 @@ class Checkpoints(Checkpoint):
         """Save now and delete what is too old; all processes take part.
 
         Raises:
-            CheckpointError: the disk does not take it.
+            RunStateError: the disk does not take it.
         """
         path = self._path(trainer)
         trainer.save_checkpoint(path, weights_only=False)  # optimizer and loops too

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import lightning.pytorch as pl
 import torch
 
+from anytext_lib.errors import OptionError
 from anytext_lib.training.callbacks.steps import EverySteps
 
 
@@ -22,13 +23,13 @@ class ExponentialAverage(pl.Callback):
 
     def __init__(self, decay: float = 0.999):
         if not 0 < decay < 1:
-            raise ValueError(f"the decay of the average lies between 0 and 1, got {decay}")
+            raise OptionError(f"the decay of the average lies between 0 and 1, got {decay}")
         self.decay, self.average, self.swapped = decay, {}, False
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         trained = _trained(module)
         if self.average and set(self.average) != set(trained):
-            raise ValueError("the checkpoint averages other parameters than this run trains: give the same options "
+            raise OptionError("the checkpoint averages other parameters than this run trains: give the same options "
                              "of freezing, or resume without the average")
         self.average = {name: self.average.get(name, p.detach()).clone().to(p.device) for name, p in trained.items()}
         self.steps = EverySteps(1, trainer)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from safetensors import SafetensorError
 
 from anytext_lib.training.callbacks.ema import averaged_weights
+from anytext_lib.training.storage import RunStateError, write_message
 
 
 class ExportModel(pl.Callback):
@@ -36,8 +38,12 @@ class ExportModel(pl.Callback):
         folder = Path(trainer.default_root_dir) / name
         fresh = folder.with_name(f".{name}.partial")
         shutil.rmtree(fresh, ignore_errors=True)
-        with averaged_weights(trainer, module):
-            module.model.save_pretrained(fresh)
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
+        try:
+            with averaged_weights(trainer, module):
+                module.model.save_pretrained(fresh)
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise RunStateError(write_message(folder, error, 0)) from error
         rank_zero_info(f"the trained model is in {folder}")

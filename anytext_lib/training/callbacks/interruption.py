@@ -7,16 +7,18 @@ import threading
 
 import lightning.pytorch as pl
 
+from anytext_lib.errors import AnyTextError
 
-class Interrupted(Exception):
+
+class Interrupted(AnyTextError):
     """The run was asked to stop, and its state was saved; the message says where and how to go on.
 
-    ``number`` is the signal, or that of SIGTERM where another process was asked.
+    ``exit_status`` is 128 + the signal, or + SIGTERM where another process was asked.
     """
 
     def __init__(self, message: str, number: int = signal.SIGTERM):
         super().__init__(message)
-        self.number = number
+        self.exit_status = 128 + number
 
 
 class StopRequest:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from anytext_lib.ocr.judge import Judge
+from anytext_lib.errors import OptionError
+from anytext_lib.ocr.judge import JUDGES, Judge
 from anytext_lib.training.callbacks.measurement import Measurement
 from anytext_lib.training.sampled_text import score_samples
 
@@ -25,6 +26,8 @@ class TextJudge(Measurement):
     def __init__(self, every: int = 0, images: int = 64, judge: str = "ppocrv4", steps: int = 20,
                  guidance: float = 1.0, seed: int = 100):
         super().__init__(every)
+        if judge not in JUDGES:
+            raise OptionError(f"there is no judge {judge!r}: choose one of {', '.join(sorted(JUDGES))}")
         self.images, self.judge = images, judge
         self.steps, self.guidance, self.seed = steps, guidance, seed
         self.readers: dict = {}
@@ -35,7 +38,7 @@ class TextJudge(Measurement):
         if not batches:
             return {}
         if not self.readers:
-            self.readers = {"judge": Judge.from_name(self.judge), "own": module.step_loss.objective.recognizer}
+            self.readers = {"judge": Judge.from_name(self.judge), "own": module.instruments.recognizer}
         found = score_samples(module.model, batches, self.readers, self.steps, self.guidance, self.seed)
         judge, own = found["judge"], found["own"]
         rank_zero_info(f"step {trainer.global_step}: {self.judge} reads {judge.lines} sampled lines: Sen.Acc "

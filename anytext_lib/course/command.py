@@ -1,0 +1,177 @@
+"""The command `anytext course`: the notebooks, the learners' copies, the recorded experiments."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from anytext_lib.course.paths import CourseError, notebooks_folder
+
+EPILOG = (
+    "Exit status: 0 all well; 1 a notebook failed, ran out of its budget, recorded nothing or drifted, or a check "
+    "found something; 2 the request was wrong; 130 interrupted."
+)
+
+
+def add_course_commands(parser: ArgumentParser) -> None:
+    """Give ``parser`` the subcommands.  A parser that is itself a subcommand must have been added to its own before."""
+    parts = parser.add_subcommands(required=True)
+    parts.add_subcommand("run", _run_parser(), help="execute notebooks and hold their numbers to the baselines")
+    parts.add_subcommand("list", _selection("List the notebooks."), help="list the notebooks and their parameters")
+    parts.add_subcommand("check", _check_parser(), help="check saved notebooks and learners' copies")
+    parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
+                         help="write the learners' copies, without solutions")
+    parts.add_subcommand("lab", _lab_parser(), help="open working copies of the notebooks in JupyterLab")
+    parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
+
+
+def run_course(options: Namespace) -> int:
+    """Do what ``options`` (of the parser of `anytext course`) ask; returns the exit status."""
+    return COMMANDS[options.subcommand](options[options.subcommand])
+
+
+def _folder(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("--folder", type=Path | None, help="folder of notebooks (default: the repository's)")
+    return parser
+
+
+def _selection(description: str) -> ArgumentParser:
+    parser = _folder(ArgumentParser(description=description))
+    parser.add_argument("notebooks", type=str, nargs="*", help="numbers or names, as 02 or 02_diffusion (default: all)")
+    return parser
+
+
+def _check_parser() -> ArgumentParser:
+    parser = _selection("Check the saved notebooks against the rules of the course.")
+    parser.add_argument("--fix", action="store_true",
+                        help="first mend what needs no run: links, figures, lines of cost, metadata, learners' copies, "
+                             "the README's table")
+    return parser
+
+
+def _lab_parser() -> ArgumentParser:
+    parser = _folder(ArgumentParser(description="Open the course in JupyterLab, on copies in the folder work."))
+    parser.add_argument("options", type=str, nargs="*", help="options of JupyterLab, after --, as -- --no-browser")
+    return parser
+
+
+def _run_parser() -> ArgumentParser:
+    parser = _selection("Execute notebooks.")
+    parser.epilog = EPILOG
+    parser.add_argument("--profile", type=str, default="default", help="set of parameters in profiles.yaml")
+    parser.add_argument("-p", "--parameter", action="append", metavar="NAME=VALUE",
+                        help="override a parameter of every selected notebook; may be repeated")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks at a time")
+    parser.add_argument("--check", action="store_true", help="compare recorded numbers with the baselines")
+    parser.add_argument("--update-baselines", action="store_true", help="make the recorded numbers the baselines")
+    parser.add_argument("--in-place", action="store_true", help="publish: write outputs back into notebooks/")
+    parser.add_argument("--out", type=Path | None, help="folder for executed notebooks (default: build/notebooks/...)")
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
+    parser.add_argument("--budget-factor", type=float, default=1.0, help="stretch all time budgets by this factor")
+    return parser
+
+
+def _experiment_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Run a recorded experiment again.")
+    parser.add_argument("name", type=Literal["ocr_losses", "objectives", "beyond"], help="the experiment")
+    parser.add_argument("--profile", type=str, default="default", help="quick, default or gpu")
+    parser.add_argument("--out", type=Path | None, help="folder of the results (default: build/experiments/NAME)")
+    parser.add_argument("--seeds", type=int | None, help="number of seeds (default: the profile's)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
+    return parser
+
+
+def parse_parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """["n=3", "name=x"] as {"n": 3, "name": "x"}: Python literals, else text. Raises CourseError without a `=`."""
+    found = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise CourseError(f"-p {pair!r}: write NAME=VALUE, as in -p steps=20.")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
+
+
+def run(options: Namespace) -> int:
+    """`anytext course run`."""
+    from anytext_lib.course import runner
+
+    if options.check and options.update_baselines:
+        raise CourseError("--check and --update-baselines exclude each other: compare, or replace.")
+    return runner.run(runner.Request(
+        notebooks=options.notebooks, profile=options.profile, parameters=parse_parameters(options.parameter),
+        jobs=options.jobs, check=options.check, update_baselines=options.update_baselines, in_place=options.in_place,
+        out=options.out, folder=options.folder, device=options.device, budget_factor=options.budget_factor,
+    ))
+
+
+def list_notebooks(options: Namespace) -> int:
+    """`anytext course list`."""
+    from anytext_lib.course import books
+    from anytext_lib.course.profiles import load_profiles
+
+    folder = notebooks_folder(options.folder)
+    profiles = load_profiles(folder)
+    for book in books.select(books.find_books(folder), options.notebooks):
+        budgets = [f"{name} {profile.setting(book.number).budget_seconds:g} s"
+                   for name, profile in profiles.profiles.items()]
+        print(f"{book.name}\n    {profiles.questions.get(book.number, '(not in profiles.yaml)')}")
+        print(f"    budgets: {', '.join(budgets)}")
+        for name, (value, comment) in books.parameters_of(books.read(book.path), book.name).items():
+            print(f"    {name} = {value!r}  # {comment}")
+    return 0
+
+
+def check(options: Namespace) -> int:
+    """`anytext course check`."""
+    from anytext_lib.course import books, form
+    from anytext_lib.course.hygiene import check_course, check_notebook
+
+    folder = notebooks_folder(options.folder)
+    chosen = books.select(books.find_books(folder), options.notebooks)
+    for path in form.fix(folder, chosen) if options.fix else []:
+        print(f"mended {path.relative_to(folder)}")
+    problems = [problem for book in chosen for problem in check_notebook(book.path)]
+    if not options.notebooks:
+        problems += check_course(folder)
+    for problem in problems:
+        print(problem)
+    print(f"{len(chosen)} notebooks checked, {len(problems)} problems found.")
+    return 1 if problems else 0
+
+
+def exercises(options: Namespace) -> int:
+    """`anytext course exercises`."""
+    from anytext_lib.course.exercises import write_all
+
+    for path in write_all(notebooks_folder(options.folder)):
+        print(f"wrote {path.parent.name}/{path.name}")
+    return 0
+
+
+def lab(options: Namespace) -> int:
+    """`anytext course lab`."""
+    from anytext_lib.course.workspace import open_lab
+
+    return open_lab(notebooks_folder(options.folder), options.options)
+
+
+def experiment(options: Namespace) -> int:
+    """`anytext course experiment`."""
+    chosen = import_module(f"anytext_lib.course.experiments.{options.name}")
+    return chosen.main(options.profile, options.out, options.seeds, options.device, options.jobs)
+
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "lab": lab,
+    "experiment": experiment,
+}

@@ -1,0 +1,30 @@
+"""One form of a text, however it was typed: what annotations, prompts, character sets and metrics compare."""
+
+from __future__ import annotations
+
+import unicodedata
+
+INVISIBLE = frozenset("\u00ad\u200b\u2060\ufeff" "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Soft hyphen, zero-width space, word joiner, byte order mark, and marks of direction: they have no ink."""
+
+
+def normal_text(text: str) -> str:
+    """``text`` in Unicode's form NFC, without invisible characters, every kind of space or line break as a space.
+
+    "Cafe\\u0301" (NFD, as macOS names files) becomes "Café", and "Tea\\u00a0time" has a plain space.  Characters that
+    look different stay different: ligatures, full-width letters and superscripts are not replaced (that would be NFKC).
+    The joiners U+200C and U+200D stay, since they belong to the spelling of Persian and Hindi.  The length may change;
+    doing it twice is doing it once.
+
+    Source: Unicode Standard Annex #15.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    kept = (" " if c.isspace() else c for c in text if c not in INVISIBLE)
+    return unicodedata.normalize("NFC", "".join(kept))
+
+
+def text_fault(text: str) -> str:
+    """What keeps a text in its one form from being text: a control character, or half of a pair of UTF-16; or ''."""
+    bad = [] if text.isprintable() else [c for c in text if unicodedata.category(c) in ("Cc", "Cs")]
+    return f"has a character that is no text, U+{ord(bad[0]):04X}: remove it, or write it anew" if bad else ""

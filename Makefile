@@ -34,7 +34,7 @@ portable: setup ## measure how far every recorded number spreads over instructio
 	@$(IN) tests.portability --profile $(PROFILE) --jobs $(JOBS) $(SWEEP_ARGS)
 
 elsewhere: setup ## golden tests and notebooks 03 05 06 08 14 as on two other processors (SSE4.1; AVX2)
-	@$(IN) tests.portability --fast
+	@$(IN) tests.portability --fast --jobs $(JOBS)
 
 lint: setup ## check the style of the code and the notebooks
 	@$(IN) ruff check .

@@ -20,6 +20,7 @@ from anytext_lib.course.books import Book
 from anytext_lib.course.paths import CourseError, notebooks_folder
 from anytext_lib.course.profiles import Profile, load_profiles
 from anytext_lib.course.record import Record, fold, records_of
+from anytext_lib.files import explained_output, folder_lock
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -54,8 +55,14 @@ class Outcome:
 
 
 def run(request: Request, say: Callable[..., None] = print) -> int:
-    """Run the notebooks that `request` asks for, telling progress through `say`; return the exit status."""
-    return Course(request, say).run()
+    """Run the notebooks that `request` asks for, telling progress through `say`; return the exit status.
+
+    Raises CourseError for a wrong request, FolderBusyError where another run writes into the same folder, and
+    OutputError where the folder cannot be written.
+    """
+    course = Course(request, say)
+    with folder_lock(course.out, "another folder by --out"), explained_output(course.out, "another folder by --out"):
+        return course.run()
 
 
 class Course:

@@ -19,7 +19,7 @@ from anytext_lib.evaluation.journal import Journal
 Work = Callable[[Sequence[Picture], Sequence[np.ndarray]], Sequence[Mapping[str, Any]]]
 
 
-class PictureError(OptionError):
+class ComparedPictureError(OptionError):
     """A picture cannot be decoded; the message names it."""
 
 
@@ -35,7 +35,7 @@ def measure(pictures: Sequence[Picture], work: Work, journal: Journal, batch: in
         batch: pictures at a time. ``what``, ``report``: "12 of 40 ``what``" is reported every ten seconds.
 
     Raises:
-        PictureError: a picture cannot be decoded. OptionError: two pictures have one name.
+        ComparedPictureError: a picture cannot be decoded. OptionError: two pictures have one name.
     """
     if batch < 1:
         raise OptionError(f"a batch has at least one picture, got {batch}")
@@ -68,11 +68,11 @@ def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, RGB.
 
     Raises:
-        PictureError: it cannot be decoded.
+        ComparedPictureError: it cannot be decoded.
     """
     pixels, reason = decode_picture(path)
     if pixels is None:
-        raise PictureError(f"{path} cannot be read as a picture: {reason}. Or take it out of the folder")
+        raise ComparedPictureError(f"{path} cannot be read as a picture: {reason}. Or take it out of the folder")
     return pixels
 
 

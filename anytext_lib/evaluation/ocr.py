@@ -49,7 +49,7 @@ def evaluate_ocr(annotations: str | os.PathLike, images: str | os.PathLike | Non
 
     Raises:
         FileNotFoundError, AnyWordError: see ``find_pictures``. OptionError: an unknown protocol, crop or reader.
-        JournalError, PictureError: see ``read_pictures``. WeightsError: the recogniser is not installed.
+        JournalError, ComparedPictureError: see ``read_pictures``. WeightsError: the recogniser is not installed.
         FolderBusyError, OutputError: another program writes into ``output``, or it cannot be written.
     """
     rules = [protocol(name) for name in dict.fromkeys(protocols)]

@@ -26,7 +26,7 @@ from anytext_lib.evaluation.items import Picture, find_pictures
 from anytext_lib.evaluation.journal import Journal
 from anytext_lib.evaluation.lpips import LPIPS
 from anytext_lib.evaluation.lpips import WEIGHTS as LPIPS_WEIGHTS
-from anytext_lib.evaluation.measure import PictureError, measure, read_picture
+from anytext_lib.evaluation.measure import ComparedPictureError, measure, read_picture
 from anytext_lib.evaluation.provenance import checkpoint_identity, generation, picture_settings, sha256, versions
 from anytext_lib.evaluation.results import write_result, write_table, written_folder
 
@@ -133,7 +133,7 @@ def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str
 
     Raises:
         MetricWeightsError: there are no weights. FileNotFoundError: a folder or a picture's partner is missing.
-        PictureError: a pair differs in size.
+        ComparedPictureError: a pair differs in size.
     """
     given = _given(given)
     pictures, originals = folder_pictures(fake), folder_pictures(real)
@@ -181,7 +181,7 @@ def _partners(pictures: Sequence[Picture], originals: Sequence[Picture]) -> dict
 def _pair(real: Path, picture: Picture, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     other = read_picture(real)
     if other.shape != pixels.shape:
-        raise PictureError(f"{picture.path} has {pixels.shape[1]} x {pixels.shape[0]} pixels and {real} "
+        raise ComparedPictureError(f"{picture.path} has {pixels.shape[1]} x {pixels.shape[0]} pixels and {real} "
                            f"{other.shape[1]} x {other.shape[0]}: LPIPS compares pictures of one size")
     return to_tensor(other), to_tensor(pixels)
 

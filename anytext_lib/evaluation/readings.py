@@ -81,7 +81,7 @@ def read_pictures(pictures: Sequence[Picture], reader: Any, crop: str, path: str
         batch, report: see ``measure``. ``restart``: forget an earlier run.
 
     Raises:
-        JournalError: the journal has other settings. PictureError: a picture cannot be decoded.
+        JournalError: the journal has other settings. ComparedPictureError: a picture cannot be decoded.
     """
     def work(part: Sequence[Picture], pixels: Sequence[np.ndarray]) -> list[dict]:
         return _read_batch(part, pixels, reader, crop)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import ipywidgets as w
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
+from traitlets import Unicode
 
 from anytext_lib.data.pictures import PictureError, read_picture
 from anytext_lib.generation.studio import Made, Plan, Studio
@@ -26,6 +27,15 @@ RESULT_WIDTH = 300
 PREVIEW_EVERY = 1.0  # seconds: decoding a preview takes time
 TEXT = "color:var(--jp-ui-font-color1,var(--vscode-foreground,inherit));line-height:1.4"  # of the theme, dark or light
 MARKS = {"status": "transparent", "note": "var(--jp-warn-color1,#b26a00)", "alert": "var(--jp-error-color1,#b00020)"}
+
+
+class DrawingArea(MultiCanvas):
+    """Two layers to draw on, whose ``tooltip`` is the title of the <canvas>, and with it its accessible name.
+
+    The widgets of JupyterLab give a title to what has an empty description, and ipycanvas has none at all.
+    """
+
+    description = Unicode("").tag(sync=True)
 
 
 class StudioApp(w.VBox):
@@ -110,7 +120,7 @@ class StudioApp(w.VBox):
         """A canvas of the sketch's size."""
         self._zoom = CANVAS_SIDE / max(self.sketch.width, self.sketch.height)
         size = {"width": round(self.sketch.width * self._zoom), "height": round(self.sketch.height * self._zoom)}
-        canvas = self._canvas = MultiCanvas(2, **size)
+        canvas = self._canvas = DrawingArea(2, **size)
         canvas.layout = w.Layout(border="1px solid #888", **{side: f"{value}px" for side, value in size.items()})
         canvas.on_mouse_down(lambda x, y: self._pressed(x, y))
         canvas.on_mouse_move(lambda x, y: self._moved(x, y))

@@ -354,7 +354,9 @@ def test_a_configuration_that_is_no_text(tmp_path, complaint):
     ({"loss_alpha": -1}, "must not be negative"), ({"min_timestep": 5000}, "is no timestep"),
     ({"val_timesteps": "[5000]"}, "val_timesteps 5000 is no timestep"), ({"save_ckpt_top": 0}, "save_ckpt_top"),
     ({"image_size": "[31,64]"}, "image_size .31, 64. does not suit the model"),
-    ({"judge.judge": "nobody"}, "there is no judge"), ({"accelerator": "tpu"}, "trainer: "),
+    ({"judge.judge": "nobody"}, "there is no judge"),
+    ({"accelerator": "tpu"}, "an option of the trainer cannot be used"),
+    ({"trainer.strategy": "nonsense"}, "option of the trainer .*nonsense"),
 ])
 def test_options_that_cannot_be_used(complaint, options, message):
     assert_matches(message, complaint(*fit(**options)))

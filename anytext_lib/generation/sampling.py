@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.losses.prediction import predict_x0
+from anytext_lib.losses.process import step_moments
 from anytext_lib.randomness import NOISE, generator
 
 
@@ -52,11 +52,7 @@ def ddim_sample(predict: Callable[[torch.Tensor, int], torch.Tensor], noise: tor
     x = noise
     for i in reversed(range(len(times))):
         a, before = float(abar[times[i]]), float(abar[times[i - 1] if i else 0])
-        at = torch.full((len(x),), a, dtype=torch.float64, device="cpu").to(x)
-        x0 = predict_x0(predict(x, times[i]).to(x), x, at, prediction_type)
-        eps = (x - a**0.5 * x0) / (1 - a) ** 0.5
-        sigma = eta * ((1 - before) / (1 - a) * (1 - a / before)) ** 0.5
-        x = before**0.5 * x0 + (1 - before - sigma**2) ** 0.5 * eps
+        x, sigma = step_moments(predict(x, times[i]), x, a, before, eta, prediction_type)
         if sigma > 0:
             fresh = [torch.randn(x.shape[1:], generator=generator) for generator in generators]
             x = x + sigma * torch.stack(fresh).to(x)

@@ -36,3 +36,16 @@ def region_weighted_loss(model_output: torch.Tensor, target: torch.Tensor, regio
     if invalid_mask is not None:
         error = error * (1 - resize_mask(invalid_mask, error))
     return error.flatten(1).mean(dim=1)
+
+
+def region_loss(model_output: torch.Tensor, target: torch.Tensor, region_mask: torch.Tensor,
+                invalid_mask: torch.Tensor | None = None) -> torch.Tensor:
+    r"""What the weight adds: mean of r (1 - m) times the squared error, (B,).
+
+    ``region_weighted_loss(..., weight)`` is ``diffusion_loss + (weight - 1) region_loss``; arguments as there.
+    """
+    error = squared_error(model_output, target)
+    error = error * resize_mask(region_mask, error)
+    if invalid_mask is not None:
+        error = error * (1 - resize_mask(invalid_mask, error))
+    return error.flatten(1).mean(dim=1)

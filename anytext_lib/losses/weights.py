@@ -1,4 +1,4 @@
-"""Weights of the reader's terms: by noise level, and by language.
+"""Weights of terms: by noise level, by language, and by optimizer step.
 
 A step weighting is any callable from ``abar`` (B,) in [0, 1], the share of signal that is left at the sample's
 timestep, to weights (B,).  Upstream's is ``abar`` itself: highest where the image is clean, because at high noise
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from anytext_lib.errors import AnyTextError
+from anytext_lib.errors import AnyTextError, OptionError
 
 Weighting = Callable[[torch.Tensor], torch.Tensor]
 
@@ -100,3 +101,30 @@ def language_weights(languages: Sequence[str], latin_weight: float = 1.0) -> tor
     Upstream lists 'Chinese' apart, at the same value 1 as the rest, and its training set never uses that name.
     """
     return torch.tensor([latin_weight if language == "Latin" else 1.0 for language in languages])
+
+
+@dataclass(frozen=True)
+class LossWeightSchedule:
+    """Weight of a loss term: 0 before ``start``, then a straight line over ``ramp`` steps up to ``value``.
+
+    Upstream's advice is a step: ``loss_alpha`` 0.003, switched on for the last one or two epochs.
+
+    Attributes:
+        value: final weight, at least 0. ``start``: first optimizer step with a weight above 0.
+        ramp: steps until the full weight is reached; 0 switches it on at once.
+    """
+
+    value: float
+    start: int = 0
+    ramp: int = 0
+
+    def __post_init__(self):
+        for name in ("value", "start", "ramp"):
+            if not getattr(self, name) >= 0:
+                raise OptionError(f"{name} of a weight schedule must not be negative, got {getattr(self, name)}")
+
+    def __call__(self, step: int) -> float:
+        """Weight at an optimizer step, counted from 0."""
+        if step < self.start:
+            return 0.0
+        return float(self.value) * (1.0 if self.ramp == 0 else min(1.0, (step - self.start + 1) / self.ramp))

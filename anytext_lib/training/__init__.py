@@ -1,8 +1,8 @@
 """Full fine-tuning on Lightning: one module, one data module, small callbacks, and the commands fit and validate."""
 
 _PLACES = {
-    "AnyText2Training": "module", "AnyTextData": "datamodule", "LossWeightSchedule": "schedules",
-    "learning_rate_factor": "schedules", "RunStateError": "storage", "fit": "cli", "validate": "cli",
+    "AnyText2Training": "module", "AnyTextData": "datamodule", "learning_rate_factor": "schedules",
+    "RunStateError": "storage", "fit": "cli", "validate": "cli",
 }
 
 __all__ = list(_PLACES)  # noqa: PLE0604

@@ -8,15 +8,17 @@ import torch
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.errors import OptionError
-from anytext_lib.losses import WeightingError, add_noise, make_weighting
+from anytext_lib.losses import Instruments, LossWeightSchedule, Objective, Step, Term, process_of
+from anytext_lib.losses.objective import key_of
 from anytext_lib.models import freezing
 from anytext_lib.models.conditions import Conditions
 from anytext_lib.randomness import draw_noise
 from anytext_lib.training.assembly import load_model
 from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.training.diffusion_training import DiffusionTraining
-from anytext_lib.training.schedules import LossWeightSchedule, require_rate, require_timesteps
-from anytext_lib.training.step_loss import NoisyStep, build_step_loss
+from anytext_lib.training.loss_options import chosen_weighting, logged, training_terms
+from anytext_lib.training.reference import ReferenceCache
+from anytext_lib.training.schedules import require_rate, require_timesteps
 from anytext_lib.training.storage import require_same_model
 
 
@@ -29,6 +31,9 @@ class AnyText2Training(DiffusionTraining):
         learning_rate: of AdamW with torch's defaults, as upstream.
         lr_schedule: "constant" (upstream), "linear", "cosine" or "one_cycle".
         warmup_steps: optimizer steps of warm-up.
+        terms: the losses one by one, as '[{name: ocr, weight: 0.003, weighting: min_snr}, {name: region, weight: 4}]';
+            see ``losses.terms.make_term``. The diffusion loss is added with weight 1 unless the list names `simple`.
+            It stands in the place of loss_alpha, loss_beta and region_weight, which are short for the usual lists.
         loss_alpha: weight of the OCR term; 0 switches it off.
         loss_beta: weight of the CTC term; 0 switches it off.
         loss_start: optimizer step at which both weights are switched on.
@@ -39,8 +44,8 @@ class AnyText2Training(DiffusionTraining):
         weighting: step weighting of both terms in the place of that one: abar, uniform, snr, min_snr or gate, with
             parameters as in '{name: min_snr, gamma: 5}' or '{name: gate, least: 0.5}'.
         region_weight: weight of the diffusion loss inside the text, the cheap baseline; 1 is upstream's loss.
-        monitor_every: every so many steps the OCR and CTC terms are computed and logged without gradient although
-            their weight is 0 (t/ocr_raw, t/ctc_raw); 0 never.
+        monitor_every: every so many steps terms whose weight is 0 are computed and logged without gradient, the OCR
+            and CTC terms among them (t/ocr_raw, t/ctc_raw); 0 never, but those that ``terms`` names at every step.
         reference_cache: MiB of true features to keep between epochs, for a finite data set; 0 keeps none.
         encoder_cache: likewise, MiB of latents and of features of the glyph lines (12 + 10 KiB a mini scene). With
             either cache a resumed run agrees with an uninterrupted one to float precision only.
@@ -60,10 +65,11 @@ class AnyText2Training(DiffusionTraining):
 
     def __init__(self, model: str | torch.nn.Module = "mini", learning_rate: float = 2e-5,
                  lr_schedule: Literal["constant", "linear", "cosine", "one_cycle"] = "constant",
-                 warmup_steps: int = 0, loss_alpha: float = 0.0, loss_beta: float = 0.0, loss_start: int = 0,
-                 loss_ramp: int = 0, latin_weight: float = 1.0, with_step_weight: bool = True,
-                 weighting: str | dict[str, Any] | None = None, region_weight: float = 1.0, monitor_every: int = 0,
-                 reference_cache: float = 0.0, encoder_cache: float = 0.0,
+                 warmup_steps: int = 0, terms: list[str | dict[str, Any]] | None = None, loss_alpha: float = 0.0,
+                 loss_beta: float = 0.0, loss_start: int = 0, loss_ramp: int = 0, latin_weight: float = 1.0,
+                 with_step_weight: bool = True, weighting: str | dict[str, Any] | None = None,
+                 region_weight: float = 1.0, monitor_every: int = 0, reference_cache: float = 0.0,
+                 encoder_cache: float = 0.0,
                  sd_locked: bool = True, unlock_qkv: bool = False, style_ocr_trainable: bool = True,
                  cond_stage_trainable: bool = False, train_all: bool = False,
                  prediction_type: Literal["epsilon", "sample", "v_prediction"] | None = None,
@@ -71,13 +77,12 @@ class AnyText2Training(DiffusionTraining):
                  val_timesteps: list[int] = [100, 300, 500, 700, 900],  # noqa: B006
                  seed: int = 0):
         super().__init__()
-        self.save_hyperparameters(ignore=["model"] if isinstance(model, torch.nn.Module) else [])
-        self.alpha = LossWeightSchedule(loss_alpha, loss_start, loss_ramp)
-        self.beta = LossWeightSchedule(loss_beta, loss_start, loss_ramp)
-        if weighting is not None and not with_step_weight:
-            raise WeightingError(f"with_step_weight false is the weighting uniform, but weighting is {weighting!r}: "
-                                 "give one of the two")
-        self.weighting = make_weighting(weighting or ("abar" if with_step_weight else "uniform"))
+        objects = {"model": isinstance(model, torch.nn.Module), "terms": any(isinstance(t, Term) for t in terms or [])}
+        self.save_hyperparameters(ignore=[name for name, is_object in objects.items() if is_object])
+        self.objective = Objective(training_terms(
+            terms, loss_alpha=LossWeightSchedule(loss_alpha, loss_start, loss_ramp),
+            loss_beta=LossWeightSchedule(loss_beta, loss_start, loss_ramp), region_weight=region_weight,
+            weighting=chosen_weighting(weighting, with_step_weight), monitored=monitor_every > 0))
         require_rate(learning_rate, warmup_steps)
         self.model = load_model(model)
         require_timesteps(len(self.model.alphas_cumprod), min_timestep=[min_timestep], val_timesteps=val_timesteps)
@@ -86,7 +91,7 @@ class AnyText2Training(DiffusionTraining):
         if gradient_checkpointing:
             self.model.set_gradient_checkpointing()
         self.prediction_type = prediction_type or self.model.prediction_type
-        self.step_loss = None
+        self.instruments: Instruments | None = None
         self.cache = TensorCache(encoder_cache) if encoder_cache > 0 else None
 
     def setup(self, stage: str) -> None:
@@ -111,35 +116,38 @@ class AnyText2Training(DiffusionTraining):
         self.prepare()
 
     def prepare(self) -> None:
-        """Build the objective around the model's frozen recogniser, once the model is on its device."""
-        h = self.hparams
-        if self.step_loss is None:
-            self.step_loss = build_step_loss(self.model.reader, self.model.alphas_cumprod, self.model.decode,
-                                             self.prediction_type, h.latin_weight, self.weighting,
-                                             h.region_weight, h.reference_cache)
+        """Take the frozen parts that losses look through, once the model is on its device."""
+        if self.instruments is None or self.instruments.process.alphas_cumprod.device != self.device:
+            process = process_of(self.model.alphas_cumprod, self.prediction_type)
+            mib = self.hparams.reference_cache
+            self.instruments = Instruments(process, self.model.decode, self.model.reader, self.hparams.latin_weight,
+                                           "count", ReferenceCache(mib) if mib > 0 else None)
 
     def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
         """One micro-batch; logs t/sim, t/ocr, t/ctc, t/loss."""
         latents, noise, timesteps = self.draw(batch, batch_idx)
         step = self.predict(batch, latents, noise, timesteps)
         self.last_inputs["output"] = step.output.detach()
-        alpha, beta = self.alpha(self.global_step), self.beta(self.global_step)
-        loss, values = self.step_loss(step, batch, alpha, beta)
-        every = self.hparams.monitor_every
-        if every and self.global_step % every == 0 and not (alpha > 0 and beta > 0):
-            values.update(self.step_loss.watch(step, batch))
-        self.log_dict({f"t/{key}": value for key, value in values.items()}, batch_size=len(batch))
-        self.log_dict({"t/loss_alpha": alpha, "t/loss_beta": beta}, batch_size=len(batch))
-        return loss * self.accumulation_factor(batch_idx)
+        values = self.objective(step, self.global_step, watch=self.watches(self.global_step))
+        self.log_dict({f"t/{key}": value for key, value in logged(step, values).items()}, batch_size=len(batch))
+        weights = {name: self.objective.weight(name, self.global_step) for name in ("ocr", "ctc")}
+        self.log_dict({"t/loss_alpha": weights["ocr"], "t/loss_beta": weights["ctc"]}, batch_size=len(batch))
+        return values.loss * self.accumulation_factor(batch_idx)
+
+    def watches(self, step: int) -> bool:
+        """Whether terms of weight 0 are computed at an optimizer step."""
+        every = self.hparams.monitor_every or int("terms" in self.hparams and self.hparams.terms is not None)
+        return every > 0 and step % every == 0
 
     def predict(self, batch: AnyTextBatch, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
-                conditions=None) -> NoisyStep:
+                conditions=None) -> Step:
         """Run the network at the noisy latents of a batch; noise and timesteps may be on the CPU."""
+        self.prepare()
         noise, timesteps = noise.to(latents), timesteps.to(latents.device)
-        abar = self.model.alphas_cumprod.to(latents.device)[timesteps]
         conditions = self.conditions(batch) if conditions is None else conditions
-        output = self.model(add_noise(latents, noise, abar), timesteps, conditions)
-        return NoisyStep(latents, noise, timesteps, output)
+        with self.objective.watch(self.model) as watched:
+            output = self.model(self.instruments.process.add_noise(latents, noise, timesteps), timesteps, conditions)
+        return Step(latents, noise, timesteps, output, batch, self.instruments, network=self.model, watched=watched)
 
     def validation_step(self, batch: AnyTextBatch, batch_idx: int) -> None:
         """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep.
@@ -153,12 +161,9 @@ class AnyText2Training(DiffusionTraining):
         for t in self.hparams.val_timesteps:
             noise = draw_noise(self.hparams.seed, t, at, latents.shape[1:])
             step = self.predict(batch, latents, noise, torch.full((len(batch),), t), conditions)
-            values = self.step_loss(step, batch, self.alpha.value, self.beta.value)[1]
-            if self.hparams.monitor_every:
-                values.update(self.step_loss.watch(step, batch))
-            found.append({key: float(value) for key, value in values.items()})
+            found.append({key: float(value) for key, value in logged(step, self.objective(step)).items()})
             self._log_validation({f"{key}/t{t}": found[-1].get(key) for key in ("sim", *self._raw_keys)}, batch)
-        for key in ("sim", *self._weighted_keys, "loss", *self._raw_keys):
+        for key in dict.fromkeys(("sim", *self._added_keys, "loss", *self._raw_keys)):
             values = [v[key] for v in found if key in v]
             self._log_validation({key: sum(values) / len(values) if values else None}, batch)
 
@@ -181,18 +186,19 @@ class AnyText2Training(DiffusionTraining):
     def not_computed(self) -> dict[str, str]:
         """The figures of validation that are left out, with the reason."""
         raw = "" if self.hparams.monitor_every else "; --monitor_every 1 shows the unweighted term"
-        weights = {"ocr": ("loss_alpha", self.alpha), "ctc": ("loss_beta", self.beta)}
-        return {f"v/{key}": f"{name} is 0{raw}" for key, (name, weight) in weights.items() if weight.value == 0}
+        short = {"ocr": "loss_alpha", "ctc": "loss_beta"}
+        return {f"v/{key}": f"{name} is 0{raw}" for key, name in short.items() if self.objective.weight(key) == 0}
 
     @property
-    def _weighted_keys(self) -> list[str]:
-        return ["ocr"] * (self.alpha.value > 0) + ["ctc"] * (self.beta.value > 0)
+    def _added_keys(self) -> list[str]:
+        """What terms with a weight add, by the names that ``Values.log`` gives them."""
+        return [key_of(name) for name in self.objective.terms if self.objective.weight(name) != 0]
 
     @property
     def _raw_keys(self) -> list[str]:
         """Unweighted terms that validation measures, the same in every process."""
-        watched = bool(self.hparams.monitor_every)
-        return ["ocr_raw"] * (watched or self.alpha.value > 0) + ["ctc_raw"] * (watched or self.beta.value > 0)
+        return [f"{key_of(name)}_raw" for name, term in self.objective.terms.items()
+                if term.per_line or term.weight_at(None) == 0]
 
     def _log_validation(self, values: dict[str, float | None], batch: AnyTextBatch) -> None:
         """Log means over the samples, or for raw terms over the lines; None counts for nothing.

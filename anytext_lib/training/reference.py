@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -17,16 +17,16 @@ class ReferenceCache(TensorCache):
     jittered anew in every epoch, or rendered scenes without end, therefore make the cache useless, never wrong.
     """
 
-    def features(self, objective, images: torch.Tensor, lines: TextLines, pictures: Sequence[int]) -> torch.Tensor:
+    def features(self, read: Callable, images: torch.Tensor, lines: TextLines, pictures: Sequence[int]) -> torch.Tensor:
         """Features (L, T, D) of the true lines, on the device of ``images``.
 
         Args:
-            objective: has ``reference_features(images, lines)``.
+            read: (images, lines) -> features (L, T, D), as ``Instruments.features``.
             images: (B, 3, H, W) in [-1, 1]. ``lines``: readable lines.
             pictures: B numbers that tell the pictures of the data set apart; negative ones are never kept.
         """
         keys = [self._key(lines, i, pictures) for i in range(len(lines))]
-        return self.rows(keys, lambda rows: objective.reference_features(images, lines.select(rows)), images.device)
+        return self.rows(keys, lambda rows: read(images, lines.select(rows)), images.device)
 
     @staticmethod
     def _key(lines: TextLines, i: int, pictures: Sequence[int]) -> tuple | None:

@@ -1,41 +1,13 @@
-"""Weights and learning rates that depend on the optimizer step; plain functions of an integer."""
+"""Learning rates that depend on the optimizer step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from anytext_lib.errors import OptionError
 
 LR_SCHEDULES = ("constant", "linear", "cosine", "one_cycle")
-
-
-@dataclass(frozen=True)
-class LossWeightSchedule:
-    """Weight of a loss term: 0 before ``start``, then a straight line over ``ramp`` steps up to ``value``.
-
-    Upstream's advice is a step: ``loss_alpha`` 0.003, switched on for the last one or two epochs.
-
-    Attributes:
-        value: final weight, at least 0. ``start``: first optimizer step with a weight above 0.
-        ramp: steps until the full weight is reached; 0 switches it on at once.
-    """
-
-    value: float
-    start: int = 0
-    ramp: int = 0
-
-    def __post_init__(self):
-        for name in ("value", "start", "ramp"):
-            if not getattr(self, name) >= 0:
-                raise OptionError(f"{name} of a weight schedule must not be negative, got {getattr(self, name)}")
-
-    def __call__(self, step: int) -> float:
-        """Weight at an optimizer step, counted from 0."""
-        if step < self.start:
-            return 0.0
-        return float(self.value) * (1.0 if self.ramp == 0 else min(1.0, (step - self.start + 1) / self.ramp))
 
 
 def learning_rate_factor(step: int, schedule: str = "constant", warmup: int = 0, total: int | None = None,

@@ -19,7 +19,7 @@ import torch
 
 from anytext_lib.errors import OptionError
 from anytext_lib.losses.diffusion import squared_error
-from anytext_lib.losses.prediction import expand
+from anytext_lib.losses.process import expand
 
 
 def sigma_levels(alphas_cumprod: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anytext_lib.course.experiments import beyond, trials
-from anytext_lib.course.experiments.layered_reader import STAGES, LayeredReader
+from anytext_lib.course.experiments.arms import weights_row
 from anytext_lib.course.experiments.plan import Plan
 from anytext_lib.course.experiments.reward_runs import ned_rewards
 from anytext_lib.course.experiments.rewards import (
@@ -19,11 +19,13 @@ from anytext_lib.course.experiments.rewards import (
     step_moments,
 )
 from anytext_lib.course.experiments.store import read_table
+from anytext_lib.course.experiments.trials import STAGES
 from anytext_lib.course.lab import sd_alphas_cumprod
 from anytext_lib.course.paths import CourseError
 from anytext_lib.data import TextLines
 from anytext_lib.generation.sampling import ddim_sample
-from anytext_lib.losses import ocr_loss
+from anytext_lib.losses import layered_ocr_loss
+from anytext_lib.losses.ocr import LayerError
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import PPOCRv3Recognizer
 from tests.unit.in_process import in_this_process
@@ -114,17 +116,16 @@ def reader():
     return PPOCRv3Recognizer.from_pretrained()
 
 
-def test_several_stages_count_alike(reader):
+def test_several_layers_count_alike(reader):
     generator = torch.Generator().manual_seed(0)
     true, other = (torch.rand(2, 3, 48, 64, generator=generator) * 2 - 1 for _ in range(2))
-    layered = LayeredReader(reader, true)
-    found = ocr_loss(layered(other).features, layered(true).features)
     a, b = reader.feature_maps(other), reader.feature_maps(true)
     wanted = sum((a[s] - b[s]).square().flatten(1).mean(dim=1) / b[s].square().mean() for s in STAGES) / len(STAGES)
-    assert torch.allclose(found, wanted, rtol=1e-4)
-    assert torch.equal(layered(true).logits, reader.feature_maps(true)["head"])
-    with pytest.raises(ValueError, match="no stage 'block99'"):
-        LayeredReader(reader, true, ("block99",))
+    assert torch.allclose(layered_ocr_loss(a, b, STAGES), wanted, rtol=1e-4)
+    scales = {name: 2 * float(b[name].square().mean()) for name in STAGES}
+    assert torch.allclose(layered_ocr_loss(a, b, STAGES, scales), wanted / 2, rtol=1e-4)
+    with pytest.raises(LayerError, match="no layer 'block99': choose from .*neck"):
+        layered_ocr_loss(a, b, ("block99",))
 
 
 def test_matched_weights_pull_alike():
@@ -142,10 +143,14 @@ def test_mean_over_timesteps_is_exact_for_a_constant():
     assert trials.root_mean_square(np.full(1000, 2.0), [0, 999], [3.0, 3.0]) == pytest.approx(6.0)
 
 
-def test_trials_are_unique_and_well_formed():
-    names = [trial.name for trial in trials.TRIALS]
-    assert len(set(names)) == len(names) and names[0] == "none"
-    assert all(trial.weighting in (*trials.WEIGHTINGS, "") for trial in trials.TRIALS)
+def test_trials_are_unique_lists_of_terms():
+    known = {"alphas": dict.fromkeys((*trials.WEIGHTINGS, "multi"), 0.5), "mean_squares": dict.fromkeys(STAGES, 1.0)}
+    made = {trial.name: trial.terms(trials.BeyondSizes(), known) for trial in trials.TRIALS}
+    assert len(made) == len(trials.TRIALS) and list(made)[0] == "none"
+    assert [term.name for term in made["reader_only"] if term.weight_at(None)] == ["ocr", "ctc"]
+    assert made["gate"][1].weighting is trials.WEIGHTINGS["gate"] and made["multi"][1].per_line
+    assert weights_row(made["region_20"])["region_weight"] == 20
+    assert next(t for t in trials.TRIALS if t.name == "reader_long").steps(trials.BeyondSizes(), known) == 160
 
 
 def test_unknown_profile_is_refused(tmp_path):

@@ -1,38 +1,36 @@
 """The comparison of three families of objectives: its terms, and the whole command on a tiny random model."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from anytext_lib.course.experiments import objectives
 from anytext_lib.course.experiments.allocations import peak_mib
-from anytext_lib.course.experiments.attention_term import (
-    AttentionTerm,
-    finest,
-    local_loss,
-    star_tokens,
-    token_spans,
-    word_tokens,
-)
-from anytext_lib.course.experiments.extra_terms import ComparedTraining, ProbabilityMaps, SpatialTerm
+from anytext_lib.course.experiments.arms import weights_row
+from anytext_lib.course.experiments.compared_runs import build_terms, detected
 from anytext_lib.course.experiments.plan import Plan
 from anytext_lib.course.experiments.store import read_table
 from anytext_lib.course.paths import CourseError
 from anytext_lib.data.collate import collate
 from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.db.network import DBNet
+from anytext_lib.losses import Objective, Term
+from anytext_lib.losses.step import text_region
+from anytext_lib.losses.terms import region, simple
 from anytext_lib.models import AnyText2Model
 from anytext_lib.randomness import draw_noise
-from anytext_lib.training.step_loss import text_region
+from anytext_lib.training import AnyText2Training
 from anytext_lib.udifftext.capture import capture_attention
+from anytext_lib.udifftext.terms import finest, local, local_loss, sequence, star_tokens, token_spans, word_tokens
 from tests.unit.in_process import in_this_process
 
 
 @pytest.fixture(scope="module")
 def module():
     torch.manual_seed(0)
-    made = ComparedTraining(AnyText2Model.from_config("tiny", tokenizer="bytes"))
+    made = AnyText2Training(AnyText2Model.from_config("tiny", tokenizer="bytes"))
     made.prepare()
     for block in made.model.writenet.controlnet_down_blocks:  # no longer silent
         torch.nn.init.normal_(block.weight, std=0.05)
@@ -51,31 +49,31 @@ def noisy(module, batch):
                           torch.tensor([200, 600]))
 
 
-def test_spatial_term_is_what_the_weight_adds(module, batch):
+def test_region_term_is_what_the_weight_adds(module, batch):
     step = noisy(module, batch)
     error = (step.output - step.noise).square()
-    region = torch.nn.functional.interpolate(text_region(batch), step.output.shape[-2:])
-    assert 0 < region.mean() < 1
-    found = SpatialTerm()(module.model, step, batch)
-    assert torch.isclose(found, (error * region).mean(), rtol=1e-4)
-    none = SpatialTerm(lambda b: torch.zeros_like(text_region(b)))(module.model, step, batch)
-    assert none == 0
+    inside = torch.nn.functional.interpolate(text_region(batch), step.output.shape[-2:])
+    assert 0 < inside.mean() < 1
+    torch.testing.assert_close(region(step), (error * inside).mean(dim=(1, 2, 3)), rtol=1e-4, atol=0)
+    assert (region(step, lambda step: torch.zeros_like(step.text_region)) == 0).all()
 
 
-def test_probability_maps_look_once(batch):
+def test_a_detector_looks_at_a_picture_once(module, batch):
     torch.manual_seed(0)
-    maps = ProbabilityMaps(DBNet())
-    first = maps(batch)
+    term = detected(DBNet())
+    first = term.probability(batch.images)
     assert first.shape == (2, 1, *batch.images.shape[2:]) and 0 <= first.min() and first.max() <= 1
-    assert torch.equal(maps(replace(batch, images=batch.images.flip(0))), first.flip(0)) and maps.cache.misses == 2
+    assert torch.equal(term.probability(batch.images.flip(0)), first.flip(0))
+    step = noisy(module, batch)
+    torch.testing.assert_close(term(step), region(step, lambda step: first))
 
 
 def test_every_star_has_its_line(module, batch):
     found = star_tokens(module.model, batch)
-    for image, ((place, region),) in enumerate(found):
+    for image, ((place, inside),) in enumerate(found):
         ids = [0, *module.model.captions.tokens(batch.text_captions[image])]
         assert ids[place] == module.model.captions.placeholder
-        assert torch.equal(region, batch.positions[image, 0])
+        assert torch.equal(inside, batch.positions[image, 0])
 
 
 def test_tokens_of_a_quoted_word_share_its_box(module, batch):
@@ -97,17 +95,17 @@ def test_places_count_the_markers_of_every_window(module):
     assert places[:2] == [1, 2] and places[74:77] == [75, 78, 79]
 
 
-def test_attention_term_is_the_mean_of_both_networks(module, batch):
-    term = AttentionTerm()
-    with term.watch(module.model):
-        noisy(module, batch)
-    found = term(module.model, None, batch)
+def test_local_term_is_the_mean_of_both_networks(module, batch):
+    objective = Objective([Term("local", local)])
+    with objective.watch(module.model) as watched:
+        step = replace(noisy(module, batch), watched=watched)
+    found = objective(step)
     with capture_attention(module.model.writenet) as writenet, capture_attention(module.model.unet) as unet:
         noisy(module, batch)
     each = [local_loss(finest(writenet.layers()), star_tokens(module.model, batch)),
             local_loss(finest(unet.layers()), word_tokens(module.model, batch))]
-    assert torch.isclose(found, sum(each) / 2) and -1 <= found <= 1
-    found.backward()
+    assert torch.allclose(found.samples, sum(each) / 2) and -1 <= found.samples.min() <= found.samples.max() <= 1
+    found.loss.backward()
     grads = [p.grad for name, p in module.model.named_parameters() if "attn2" in name and p.grad is not None]
     assert any(g.abs().sum() > 0 for g in grads)
     module.zero_grad(set_to_none=True)
@@ -115,11 +113,20 @@ def test_attention_term_is_the_mean_of_both_networks(module, batch):
 
 def test_no_tokens_pull_nothing():
     maps = [torch.rand(2, 7, 4, 12)]
-    assert local_loss(maps, [[], []]) == 0
-    region = torch.zeros(64, 192)
-    region[:, :96] = 1
-    one = local_loss(maps, [[(3, region)], []])
-    assert one != 0 and torch.isclose(one, local_loss([maps[0][:1]], [[(3, region)]]))
+    assert (local_loss(maps, [[], []]) == 0).all()
+    inside = torch.zeros(64, 192)
+    inside[:, :96] = 1
+    one = local_loss(maps, [[(3, inside)], []])
+    assert one[0] != 0 and one[1] == 0
+    assert torch.isclose(one[0], local_loss([maps[0][:1]], [[(3, inside)]])[0])
+
+
+def test_sequence_term_reads_the_lines_slot_by_slot(module, batch):
+    """A reader that gives every class the same score."""
+    read = partial(sequence, reader=lambda crops: crops.new_zeros(len(crops), 26, 95), clamp=None)
+    values = Objective([Term("sequence", read)])(noisy(module, batch)).terms["sequence"]
+    assert values.lines.shape == (2,) and torch.allclose(values.lines, torch.tensor(95.0).log())
+    assert torch.equal(values.samples, values.lines)
 
 
 def test_only_the_finest_maps_are_looked_at():
@@ -128,13 +135,11 @@ def test_only_the_finest_maps_are_looked_at():
 
 
 def test_a_term_is_added_with_its_weight(batch):
-    made = ComparedTraining(AnyText2Model.from_config("tiny", tokenizer="bytes"))
-    made.add_term(SpatialTerm(), 3.0)
-    made.prepare()
+    made = AnyText2Training(AnyText2Model.from_config("tiny", tokenizer="bytes"),
+                            terms=[Term("simple", simple), Term("region", region, 3.0)])
     step = noisy(made, batch)
-    loss, values = made.step_loss(step, batch, 0.0, 0.0)
-    assert torch.isclose(loss, values["sim"] + 3 * values["term"]) and values["loss"] == loss
-    assert made.step_loss.watch(step, batch).keys() == {"ocr_raw", "ctc_raw"}
+    values = made.objective(step)
+    assert torch.isclose(values.loss, simple(step).mean() + 3 * region(step).mean())
 
 
 def test_peak_counts_what_is_held_at_the_worst_moment():
@@ -151,12 +156,15 @@ def test_unknown_profile_is_refused(tmp_path):
         objectives.main("huge", tmp_path, None, "cpu", 1)
 
 
-def test_arms_are_unique_and_name_known_terms():
-    from anytext_lib.course.experiments.compared_runs import build_terms
-
-    names = [arm.name for arm in objectives.OBJECTIVES]
-    assert len(set(names)) == len(names) and names[0] == "none"
-    assert {arm.term for arm in objectives.OBJECTIVES} - {""} == set(build_terms(DBNet()))
+def test_arms_are_unique_lists_of_terms():
+    measured = {"weight_local": 0.1, "weight_region": 2.0, "weight_db": 3.0, "detected": detected(DBNet())}
+    made = {arm.name: arm.terms(objectives.Sizes(), measured) for arm in objectives.OBJECTIVES}
+    assert len(made) == len(objectives.OBJECTIVES) and list(made)[0] == "none"
+    assert all(terms[0].name == "simple" and len(Objective(terms).terms) == len(terms) for terms in made.values())
+    assert {terms[1].name for terms in made.values() if len(terms) == 2} == {"ocr", *build_terms(DBNet())}
+    assert weights_row(made["region"]) == {"loss_alpha": 0, "loss_beta": 0, "with_step_weight": True,
+                                           "region_weight": 3}
+    assert weights_row(made["ocr_ctc"])["loss_beta"] == objectives.Sizes().loss_beta
 
 
 @pytest.mark.slow

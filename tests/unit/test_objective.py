@@ -208,7 +208,7 @@ def test_the_ends_of_a_schedule_are_finite_or_named(kind, end):
             **batch)
 
     if kind == "epsilon" and end == 999:
-        with pytest.raises(NonFiniteError, match="sqrt.abar. of sample 2 .*zero terminal SNR.*v_prediction"):
+        with pytest.raises(NonFiniteError, match="amplification .*of sample 2 .*zero terminal SNR.*predict v"):
             evaluate()
         assert torch.isfinite(evaluate(loss_alpha=0.0, loss_beta=0.0).loss), "nothing is read: nothing is missing"
         return

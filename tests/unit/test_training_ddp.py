@@ -42,7 +42,7 @@ class Double(AnyText2Training):
 
     def prepare(self):
         super().prepare()
-        self.step_loss.objective.recognizer = copy.deepcopy(self.model.reader).double()
+        self.instruments = replace(self.instruments, recognizer=copy.deepcopy(self.model.reader).double())
 
 
 class Full(AnyTextData):

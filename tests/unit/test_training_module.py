@@ -76,10 +76,10 @@ def test_options_reach_the_objective(model, tmp_path):
     options = {"loss_alpha": 0.02, "loss_beta": 0.03, "latin_weight": 0.5, "with_step_weight": False, "loss_start": 1,
                "prediction_type": "v_prediction", "learning_rate": 3e-4, "warmup_steps": 2}
     module, recorder = run(model, tmp_path, [GradientNorms(), Speed()], options)
-    objective = module.step_loss.objective
-    assert (objective.loss_alpha, objective.loss_beta, objective.latin_weight) == (0.02, 0.03, 0.5)
-    assert objective.prediction_type == "v_prediction"
-    assert torch.equal(objective.weighting(torch.tensor([0.1])), torch.ones(1))
+    terms = module.objective.terms
+    assert {name: term.weight_at(None) for name, term in terms.items()} == {"simple": 1, "ocr": 0.02, "ctc": 0.03}
+    assert module.instruments.latin_weight == 0.5 and module.instruments.process.prediction_type == "v_prediction"
+    assert all(torch.equal(terms[name].weighting(torch.tensor([0.1])), torch.ones(1)) for name in ("ocr", "ctc"))
     first, second = recorder.rows
     assert first["t/ocr"] == first["t/ctc"] == 0 and first["t/loss"] == pytest.approx(first["t/sim"])
     assert second["t/ocr"] > 0 and second["t/ctc"] > 0
@@ -113,7 +113,7 @@ def test_compile_reaches_both_networks_and_changes_no_name(model, start, tmp_pat
 
 def test_region_weight_counts_the_text_more(model, tmp_path):
     row = run(model, tmp_path, module_options={"region_weight": 5.0}, max_steps=1)[1].rows[0]
-    assert row["t/loss"] == pytest.approx(row["t/region"]) and row["t/sim"] < row["t/region"] < 5 * row["t/sim"]
+    assert row["t/loss"] == pytest.approx(row["t/sim"] + row["t/region"]) and 0 < row["t/region"] < 4 * row["t/sim"]
 
 
 def test_true_features_are_kept_between_epochs(start, tmp_path):
@@ -125,7 +125,7 @@ def test_true_features_are_kept_between_epochs(start, tmp_path):
 
     module, kept = losses(1.0)
     assert kept == pytest.approx(losses(0.0)[1], rel=1e-4)
-    assert module.step_loss.cache.hits == module.step_loss.cache.misses > 0
+    assert module.instruments.cache.hits == module.instruments.cache.misses > 0
 
 
 def test_latents_and_glyph_features_are_kept_between_epochs(start, tmp_path):
@@ -284,7 +284,7 @@ def test_the_weighting_is_an_option_of_fit(tmp_path):
 def test_a_bad_weighting_is_refused_in_one_line(tmp_path, capsys, options, message):
     assert main(["fit", "--config", "tiny.yaml", "--runs", str(tmp_path), *options]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("anytext:") == 1 and "Traceback" not in error
+    assert message in error and error.count("anytext fit:") == 1 and "Traceback" not in error
 
 
 @pytest.mark.parametrize(("size", "accumulate", "factors"),
@@ -311,3 +311,27 @@ def test_five_pictures_and_an_accumulation_of_two(tmp_path):
                     "--max_steps", "-1", "--max_epochs", "2")
     assert len(losses) == 6 and all(map(math.isfinite, losses))
     assert [path.name for path in tmp_path.glob("*/checkpoints/*.ckpt")]
+
+
+def test_losses_are_a_list_on_the_command_line(tmp_path):
+    """The short options and the list that they stand for train alike; a loss of the user's own is added by its path."""
+    one = ["--max_steps", "1"]
+    short = logged(tmp_path / "short", "t/loss", *one, "--weighting", "min_snr", "--region_weight", "3")[0]
+    listed = ["--loss_alpha", "0", "--terms"]
+    terms = "{name: ocr, weight: 1, weighting: min_snr}, {name: region, weight: 2}"
+    assert logged(tmp_path / "list", "t/loss", *one, *listed, f"[{terms}]")[0] == pytest.approx(short, rel=1e-4)
+    local = logged(tmp_path / "local", "t/local", *one, *listed,
+                   "[{name: anytext_lib.udifftext.terms.local, weight: 0.5}]")[0]
+    assert -0.5 <= local <= 0.5 and local != 0
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--terms", "[{name: orc}]"], "there is no term 'orc'"),
+    (["--terms", "[{name: ocr, wieght: 1}]"], "has no parameter 'wieght'"),
+    (["--terms", "[ocr]", "--loss_beta", "1"], "loss_beta is short for a term, and there is a list"),
+    (["--region_weight", "-1"], "region_weight must not be negative"),
+])
+def test_a_wrong_list_of_losses_is_refused_in_one_line(tmp_path, capsys, options, message):
+    assert main(["fit", "--config", "tiny.yaml", "--runs", str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("anytext fit:") == 1 and "Traceback" not in error

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from anytext_lib.data.lines import TextLines
 from anytext_lib.data.scene_dataset import SIZE
+from anytext_lib.losses import LossWeightSchedule
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training import storage
 from anytext_lib.training.arguments import expand, find_config
 from anytext_lib.training.cache import TensorCache, digests
+from anytext_lib.training.callbacks import ProgressBar
 from anytext_lib.training.loader import EpochBatches, ResumableLoader
 from anytext_lib.training.reference import ReferenceCache
-from anytext_lib.training.schedules import LossWeightSchedule, learning_rate_factor
+from anytext_lib.training.schedules import learning_rate_factor
 from anytext_lib.training.sources import Chained, read_records
 
 
@@ -239,24 +241,23 @@ def test_unwritable_run_folder(tmp_path):
 def test_reference_cache():
     calls = []
 
-    class Objective:
-        def reference_features(self, images, lines):
-            calls.append(list(lines.texts))
-            return torch.stack([quad.sum() + torch.zeros(4, 2) for quad in lines.quads])
+    def read(images, lines):
+        calls.append(list(lines.texts))
+        return torch.stack([quad.sum() + torch.zeros(4, 2) for quad in lines.quads])
 
     lines = TextLines(torch.tensor([0, 1, 1]), torch.rand(3, 4, 2), ["a", "b", "c"], ["Latin"] * 3)
     cache = ReferenceCache(1.0)
-    first = cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [5, 6])
-    again = cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines.select([2, 0]), [5, 6])
+    first = cache.features(read, torch.zeros(2, 3, 8, 8), lines, [5, 6])
+    again = cache.features(read, torch.zeros(2, 3, 8, 8), lines.select([2, 0]), [5, 6])
     assert torch.equal(again, first[[2, 0]]) and calls == [["a", "b", "c"]] and (cache.hits, cache.misses) == (2, 3)
     moved = TextLines(lines.image_index, lines.quads + 1, lines.texts, lines.languages)
-    cache.features(Objective(), torch.zeros(2, 3, 8, 8), moved, [5, 6])
-    cache.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [-1, -1])  # pictures that nobody knows
+    cache.features(read, torch.zeros(2, 3, 8, 8), moved, [5, 6])
+    cache.features(read, torch.zeros(2, 3, 8, 8), lines, [-1, -1])  # pictures that nobody knows
     assert len(calls) == 3 and len(cache.kept) == 6
     small = ReferenceCache(100 / 2**20)
-    small.features(Objective(), torch.zeros(2, 3, 8, 8), lines, [5, 6])
+    small.features(read, torch.zeros(2, 3, 8, 8), lines, [5, 6])
     assert len(small.kept) == 3 and small.bytes == 96
-    small.features(Objective(), torch.zeros(2, 3, 8, 8), moved, [5, 6])
+    small.features(read, torch.zeros(2, 3, 8, 8), moved, [5, 6])
     assert small.bytes <= 100
 
 
@@ -326,3 +327,15 @@ def test_advice_quotes_what_was_measured(tmp_path):
         {"device": "H100", "model": "sd15", "image_size": 512, "cases": cases}))
     assert measured(tmp_path / "costs.json").splitlines() == [
         "Measured with sd15 on H100, 512 pixels, batch 3:", "  - fp32: 40.0 GiB, 1.50 s a step"]
+
+
+# progress
+
+
+def test_the_bar_names_no_end_where_there_is_none():
+    bar = ProgressBar()
+    figures = {"t/loss": torch.tensor(1.25), "v/sim": torch.tensor(0.5), "t/lr": torch.tensor(1.0)}
+    for last, shown in ((-1, "Epoch 3"), (None, "Epoch 3"), (5, "Epoch 3/4")):
+        bar._trainer = SimpleNamespace(max_epochs=last, callback_metrics=figures)
+        assert bar._get_train_description(3) == shown
+    assert bar.get_metrics(bar._trainer, None) == {"t/loss": "1.25", "v/sim": "0.5"}

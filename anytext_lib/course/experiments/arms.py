@@ -1,9 +1,18 @@
-"""The arms and the sizes of the experiment about the OCR losses."""
+"""What an experiment compares: arms, each a list of terms; and the arms and sizes of the one about the OCR losses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from anytext_lib.losses.terms import Term, ctc, ocr, region, simple
+from anytext_lib.losses.weights import abar, uniform
+
+Measured = Mapping[str, Any]
+"""What was measured at the start: lengths of gradients, seconds, and the weights that follow; see ``calibrate``."""
+
+SIMPLE = Term("simple", simple)
 
 
 @dataclass(frozen=True)
@@ -12,27 +21,44 @@ class Arm:
 
     Attributes:
         name: in the tables. ``label``: in figures.
-        reading: factors of the profile's loss_alpha and loss_beta.
-        options: of ``AnyText2Training``.
-        match: "" as it is; "gradient": its extra term is scaled until its gradient is on average as long as that of
-            the arm "ocr"; "time": it may make as many steps as that arm's time allows.
+        terms: (profile, measured) -> what is trained with.
+        steps: (profile, measured) -> number of optimizer steps; by default the profile's.
+        watched: read by a third judge as well, and pictures are kept.
     """
 
     name: str
     label: str
-    reading: tuple[float, float] = (0.0, 0.0)
-    options: dict[str, Any] = field(default_factory=dict)
-    match: str = ""
+    terms: Callable[[Any, Measured], list[Term]]
+    steps: Callable[[Any, Measured], int] = lambda profile, measured: profile.steps
+    watched: bool = False
+
+
+def find_arm(arms: Sequence[Arm], name: str) -> Arm:
+    """The arm of a name."""
+    return next(arm for arm in arms if arm.name == name)
+
+
+def weights_row(terms: Sequence[Term]) -> dict[str, float | bool]:
+    """The weights of a list of terms, by the names that the options of training have."""
+    by_name = {term.name: term for term in terms}
+    weight = {name: float(by_name[name].weight_at(None)) if name in by_name else 0.0
+              for name in ("ocr", "ctc", "region")}
+    plain = "ocr" in by_name and by_name["ocr"].weighting is uniform
+    return {"loss_alpha": weight["ocr"], "loss_beta": weight["ctc"], "with_step_weight": not plain,
+            "region_weight": 1 + weight["region"]}
 
 
 ARMS = (
-    Arm("simple", "no reading loss"),
-    Arm("simple_time", "no reading loss, equal time", match="time"),
-    Arm("ocr", "OCR loss", (1.0, 0.0)),
-    Arm("ocr_ctc", "OCR + CTC loss", (1.0, 1.0)),
-    Arm("ocr_no_step", "OCR loss without step weight", (1.0, 0.0), {"with_step_weight": False}, match="gradient"),
-    Arm("region", "region-weighted loss", match="gradient"),
+    Arm("simple", "no reading loss", lambda p, m: [SIMPLE]),
+    Arm("simple_time", "no reading loss, equal time", lambda p, m: [SIMPLE], steps=lambda p, m: m["time_steps"]),
+    Arm("ocr", "OCR loss", lambda p, m: [SIMPLE, Term("ocr", ocr, p.loss_alpha, abar)]),
+    Arm("ocr_ctc", "OCR + CTC loss", lambda p, m: [SIMPLE, Term("ocr", ocr, p.loss_alpha, abar),
+                                                   Term("ctc", ctc, p.loss_beta, abar)]),
+    Arm("ocr_no_step", "OCR loss without step weight",
+        lambda p, m: [SIMPLE, Term("ocr", ocr, m["no_step_alpha"], uniform)]),
+    Arm("region", "region-weighted loss", lambda p, m: [SIMPLE, Term("region", region, m["region_weight"] - 1)]),
 )
+"""``measured``: no_step_alpha and region_weight give gradients as long as the arm "ocr" has, time_steps its time."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from anytext_lib.course.experiments import store
+from anytext_lib.course.experiments.arms import find_arm
 from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
 from anytext_lib.course.experiments.trials import PROFILES, TRIALS
 
@@ -42,9 +43,8 @@ def _start(plan: Plan) -> tuple[dict, str]:
 def _run(plan: Plan, trial: str, seed: int) -> tuple[dict, str]:
     from anytext_lib.course.experiments.beyond_runs import trial_run
 
-    chosen = next(one for one in TRIALS if one.name == trial)
     ladder = json.loads(plan.path("ladder").read_text(encoding="utf-8"))
-    found = trial_run(plan.profile, chosen, seed, ladder, plan.device)
+    found = trial_run(plan.profile, find_arm(TRIALS, trial), seed, ladder, plan.device)
     return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 

@@ -6,74 +6,62 @@ import base64
 import functools
 import io
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from anytext_lib.course.experiments.compared_runs import (
-    PictureProbes,
+from anytext_lib.course.experiments.arms import SIMPLE, Arm, Measured, weights_row
+from anytext_lib.course.experiments.compared_runs import PictureProbes, ends, read_words, scores_of
+from anytext_lib.course.experiments.fine_tuning import (
+    SCENES,
+    WORDS,
+    batches_of,
     build_module,
-    ends,
     gradient_length,
     noisy_step,
-    read_words,
-    scores_of,
+    scenes,
+    start_folder,
     train,
 )
-from anytext_lib.course.experiments.extra_terms import ComparedTraining, SpatialTerm
-from anytext_lib.course.experiments.fine_tuning import SCENES, WORDS, batches_of, scenes, start_folder
-from anytext_lib.course.experiments.layered_reader import LayeredReader
 from anytext_lib.course.experiments.reward_runs import reward_run
-from anytext_lib.course.experiments.trials import WEIGHTINGS, Trial, matched_alphas
+from anytext_lib.course.experiments.trials import STAGES, matched_alphas
 from anytext_lib.data.line_image import to_uint8
 from anytext_lib.generation import sample_images
-from anytext_lib.losses import AnyText2Objective, uniform
+from anytext_lib.losses import Objective, Term, uniform
+from anytext_lib.losses.terms import ocr
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge, crop_lines
 from anytext_lib.training.sampled_text import eval_mode
-from anytext_lib.training.step_loss import text_region
 
 
-def everywhere(batch) -> torch.Tensor:
-    """The region of the whole picture."""
-    return torch.ones_like(text_region(batch))
-
-
-def use_layers(module: ComparedTraining, profile) -> None:
-    """Let the OCR loss of a module look at several stages of its recogniser."""
-    objective, data = module.step_loss.objective, scenes(SCENES, "train", profile.scenes)
-    batch = next(batches_of(data, min(8, len(data)), min(8, len(data)))).to(module.device)
-    objective.recognizer = LayeredReader(module.model.reader, crop_lines(batch.images, batch.lines))
-    module.step_loss.cache = None  # it keeps the neck's features
+@functools.cache
+def mean_squares(profile, device: str) -> dict[str, float]:
+    """Mean square of each layer of the recogniser on the true lines of the first eight scenes."""
+    data, count = scenes(SCENES, "train", profile.scenes), min(8, profile.scenes)
+    batch = next(batches_of(data, count, count)).to(device)
+    reader = AnyText2Model.from_pretrained(start_folder(profile), device).reader
+    with torch.no_grad():
+        maps = reader.feature_maps(crop_lines(batch.images, batch.lines))
+    return {name: float(maps[name].square().mean()) for name in STAGES}
 
 
 def measure_ladder(profile, device: str) -> list[dict[str, float]]:
     """Length of the gradients at each timestep of the ladder, at the start: simple, and the OCR term (without step
-    weight, at weight 1) on the neck and on several stages; and abar."""
+    weight, at weight 1) on the neck and on several layers; and abar."""
     short = replace(profile, scenes=profile.batch)
-    module, rows = build_module(short, 0, device), []
+    layers = partial(ocr, layers=STAGES, mean_squares=mean_squares(short, device))
+    terms = [SIMPLE, Term("neck", ocr, 1.0, uniform), Term("multi", layers, 1.0, uniform)]
+    module, rows = build_module(short, 0, device, terms), []
     batch = next(batches_of(scenes(SCENES, "train", profile.batch), profile.batch, profile.batch)).to(device)
-    layered = build_module(short, 0, device)
-    use_layers(layered, short)
     for t in profile.ladder:
         times = torch.full((len(batch),), t)
         row = {"t": t, "abar": float(module.model.alphas_cumprod[t])}
-        row["simple"] = gradient_length(module, reading_loss(module, batch, times, 0.0))
-        row["neck"] = gradient_length(module, reading_loss(module, batch, times, 1.0))
-        row["multi"] = gradient_length(layered, reading_loss(layered, batch, times, 1.0))
+        for term in terms:
+            row[term.name] = gradient_length(module, Objective([term])(noisy_step(module, batch, 0, times)).loss)
         rows.append(row)
     return rows
-
-
-def reading_loss(module: ComparedTraining, batch, times: torch.Tensor, alpha: float) -> torch.Tensor:
-    """The OCR term alone without step weight (alpha 1), or the diffusion loss alone (alpha 0)."""
-    step, given = noisy_step(module, batch, 0, times), module.step_loss.objective
-    objective = AnyText2Objective(given.recognizer, given.alphas_cumprod, given.decode, given.prediction_type,
-                                  loss_alpha=alpha, weighting=uniform)
-    terms = objective(step.output, step.latents, step.noise, step.timesteps, batch.images, batch.lines,
-                      batch.invalid_mask)
-    return terms.ocr if alpha else terms.simple
 
 
 @functools.cache
@@ -82,22 +70,10 @@ def schedule(folder: Path) -> torch.Tensor:
     return AnyText2Model.from_pretrained(folder).alphas_cumprod
 
 
-def module_of(profile, trial: Trial, seed: int, ladder: list[dict], device: str) -> tuple[ComparedTraining, float]:
-    """The training step of a trial, and its alpha."""
-    alphas = matched_alphas(schedule(start_folder(profile, profile.starts[0][0])), ladder, profile.loss_alpha)
-    alpha = alphas["multi" if trial.features == "multi" else trial.weighting] if trial.weighting else 0.0
-    term, weight = None, 0.0
-    if trial.region != 1:
-        term, weight = SpatialTerm(), trial.region - 1
-    elif not trial.diffusion:
-        term, weight = SpatialTerm(everywhere), -1.0  # minus the diffusion loss: nothing is left of it
-    module = build_module(profile, seed, device, term, weight, loss_alpha=alpha,
-                          loss_beta=0.0 if trial.diffusion else profile.loss_beta)
-    if trial.weighting:
-        module.step_loss.objective.weighting = WEIGHTINGS[trial.weighting]
-    if trial.features == "multi":
-        use_layers(module, profile)
-    return module, alpha
+def measured(profile, ladder: list[dict], device: str) -> Measured:
+    """What the arms of ``TRIALS`` need to know."""
+    return {"alphas": matched_alphas(schedule(start_folder(profile)), ladder, profile.loss_alpha),
+            "mean_squares": mean_squares(profile, device)}
 
 
 def readers_of(profile, watched: bool):
@@ -106,15 +82,17 @@ def readers_of(profile, watched: bool):
     return replace(profile, judges=profile.judges + third) if watched else profile
 
 
-def trial_run(profile, trial: Trial, seed: int, ladder: list[dict], device: str) -> dict[str, Any]:
+def trial_run(profile, trial: Arm, seed: int, ladder: list[dict], device: str) -> dict[str, Any]:
     """One run: weight, time, scores of held-out words, the probes' last values, and pictures of the first seed."""
-    profile = replace(profile, steps=profile.steps * trial.longer)
-    module, alpha = module_of(profile, trial, seed, ladder, device)
-    probes, seconds = train(profile, module, seed, device)
+    known = measured(profile, ladder, device)
+    terms, profile = trial.terms(profile, known), replace(profile, steps=trial.steps(profile, known))
+    module = build_module(profile, seed, device, terms)
+    probes, seconds = train(profile, module, seed, device, PictureProbes(profile, device))
     model, reading = module.to(device).model, readers_of(profile, trial.watched)
     rows = read_words(reading, model)
-    return {"arm": trial.name, "seed": seed, "steps": profile.steps, "seconds": seconds, "loss_alpha": alpha,
-            "region_weight": trial.region, **scores_of(rows, reading), **ends(probes.curve),
+    return {"arm": trial.name, "seed": seed, "steps": profile.steps, "seconds": seconds,
+            "loss_alpha": weights_row(terms)["loss_alpha"], "region_weight": weights_row(terms)["region_weight"],
+            **scores_of(rows, reading), **ends(probes.curve),
             "pictures": pictures(profile, model, trial.name) if trial.watched and seed == 0 else []}
 
 

@@ -1,7 +1,6 @@
-"""One run of a comparison of objectives: calibrate, fine-tune, follow fixed probes, write held-out words, read them.
+"""One run of a comparison of objectives: measure gradients, fine-tune, follow fixed probes, have held-out words read.
 
-Everything but the loss is held equal: checkpoint, scenes and their order, timesteps, noise, starting noise of the
-words.  Terms that are no reading loss are scaled until their gradient is on average as long as the OCR term's.
+Terms that are no reading loss get the weight with which their gradient is on average as long as the OCR term's.
 """
 
 from __future__ import annotations
@@ -10,66 +9,68 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 
 from anytext_lib.course.experiments.allocations import peak_mib
-from anytext_lib.course.experiments.attention_term import AttentionTerm
-from anytext_lib.course.experiments.extra_terms import ComparedTraining, ProbabilityMaps, SpatialTerm
+from anytext_lib.course.experiments.arms import SIMPLE, Arm, Measured, weights_row
 from anytext_lib.course.experiments.fine_tuning import (
     PROBES,
     SCENES,
     WORDS,
     Probes,
     batches_of,
-    caches,
-    one_term,
+    build_module,
+    gradient_lengths,
+    noisy_step,
     scenes,
+    seconds_of_a_step,
     start_folder,
-    without_hints,
+    train,
 )
-from anytext_lib.data.collate import collate
+from anytext_lib.db.terms import Detected
 from anytext_lib.evaluation import score_texts
 from anytext_lib.generation import sample_images
-from anytext_lib.losses import predict_x0
-from anytext_lib.losses.prediction import add_noise
+from anytext_lib.losses import Term, abar, uniform
+from anytext_lib.losses.step import text_region
+from anytext_lib.losses.terms import ocr, region
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge
-from anytext_lib.randomness import draw_noise, draw_timesteps, places
-from anytext_lib.training.loader import EpochBatches, ResumableLoader
-from anytext_lib.training.sampled_text import eval_mode, read_lines
-from anytext_lib.training.step_loss import text_region
+from anytext_lib.randomness import draw_noise
+from anytext_lib.training.cache import TensorCache, digests
+from anytext_lib.training.sampled_text import eval_mode, read_lines, score_samples
+from anytext_lib.udifftext.terms import local, local_of, watch_attention
 
 
-def build_module(profile, seed: int, device: str, term=None, weight: float = 0.0, **options: Any) -> ComparedTraining:
-    """A fresh copy of the starting point on its device, with a term of the loss, ready to train."""
-    start = profile.starts[0][0]
-    module = ComparedTraining(AnyText2Model.from_pretrained(start_folder(profile, start)), seed=seed,
-                              learning_rate=profile.learning_rate, lr_schedule="one_cycle", **options).to(device)
-    if term is not None:
-        module.add_term(term, weight)
-    module.prepare()
-    module.cache, module.step_loss.cache = caches(profile, start, device)
-    return module.train()
+def detected(network) -> Detected:
+    """The term of a trained DB detector that looks at each picture once."""
+    cache = TensorCache(256)
+    return Detected(network, lambda images, compute: cache.rows(digests(images), compute, images.device))
 
 
-def build_terms(network) -> dict[str, Any]:
-    """The terms by name; ``network``: a trained DB detector."""
-    return {"local": AttentionTerm(), "region": SpatialTerm(), "db": SpatialTerm(ProbabilityMaps(network))}
+def build_terms(network) -> dict[str, Term]:
+    """The terms that are no reading loss, by name, at weight 1; ``network``: a trained DB detector."""
+    functions = {"local": local, "region": region, "db": detected(network)}
+    return {name: Term(name, function) for name, function in functions.items()}
 
 
-def noisy_step(module: ComparedTraining, batch, index: int, timesteps: torch.Tensor | None = None):
-    """The network's answer for the noise of training step ``index``, and for its timesteps or for given ones."""
-    latents, at = module.encode(batch), places(len(batch))
-    times = draw_timesteps(0, index, at) if timesteps is None else timesteps
-    return module.predict(batch, latents, draw_noise(0, index, at, latents.shape[1:]), times)
+def calibrate_readers(profile, start: str, device: str) -> dict[str, float]:
+    """How long gradients are and how long steps take at a starting point, and what follows for the matched arms.
 
-
-def gradient_length(module: ComparedTraining, loss: torch.Tensor) -> float:
-    """Length of the gradient of a loss with respect to everything that is trained."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    found = torch.autograd.grad(loss, trained, allow_unused=True)
-    return float(sum(g.square().sum() for g in found if g is not None).sqrt())
+    Returns:
+        norms of the gradient (root of the mean square over batches) of the diffusion loss, of the OCR term with and
+        without step weight and of the region term; seconds of a step without and with the OCR term;
+        ``no_step_alpha``, ``region_weight`` and ``time_steps`` of the matched arms.
+    """
+    reading = Term("ocr", ocr, 1.0, abar)
+    norms = gradient_lengths(profile, device, [SIMPLE, reading, Term("ocr_no_step", ocr, 1.0, uniform),
+                                               Term("region", region)], start)
+    target = profile.loss_alpha * norms["ocr"]
+    seconds = {"simple": seconds_of_a_step(profile, device, [SIMPLE], start),
+               "ocr": seconds_of_a_step(profile, device, [SIMPLE, reading], start)}
+    return {**{f"norm_{name}": value for name, value in norms.items()},
+            **{f"seconds_{name}": value for name, value in seconds.items()},
+            "no_step_alpha": target / norms["ocr_no_step"], "region_weight": 1 + target / norms["region"],
+            "time_steps": round(profile.steps * max(1.0, seconds["ocr"] / seconds["simple"]))}
 
 
 def calibrate(profile, network, device: str) -> dict[str, float]:
@@ -80,41 +81,21 @@ def calibrate(profile, network, device: str) -> dict[str, float]:
         weight_NAME: what makes a term's gradient as long as that of loss_alpha times the OCR term.
     """
     profile = replace(profile, scenes=profile.calibration * profile.batch)  # the others need not be encoded
-    plain, terms = build_module(profile, 0, device), build_terms(network)
-    data = scenes(SCENES, "train", profile.scenes)
-    batches = [batch.to(device) for batch in batches_of(data, profile.batch, profile.scenes)]
-    squares = dict.fromkeys(["simple", "ocr", *terms], 0.0)
-    for index, batch in enumerate(batches):
-        for name in ("simple", "ocr"):
-            squares[name] += gradient_length(plain, one_term(plain, batch, index, name)) ** 2
-        for name, term in terms.items():
-            plain.term = term
-            loss = term(plain.model, noisy_step(plain, batch, index), batch)
-            squares[name] += gradient_length(plain, loss) ** 2
-        plain.term = None
-    norms = {name: (value / len(batches)) ** 0.5 for name, value in squares.items()}
+    terms = build_terms(network)
+    norms = gradient_lengths(profile, device, [SIMPLE, Term("ocr", ocr, 1.0, abar), *terms.values()])
     target = profile.loss_alpha * norms["ocr"]
     return {**{f"norm_{name}": value for name, value in norms.items()},
             **{f"weight_{name}": target / norms[name] for name in terms}}
 
 
-def module_of(profile, arm, seed: int, calibration: dict[str, float], network, device: str) -> ComparedTraining:
-    """The training step of an arm."""
-    term = build_terms(network)[arm.term] if arm.term else None
-    weight = calibration[f"weight_{arm.term}"] if arm.term else 0.0
-    return build_module(profile, seed, device, term, weight, loss_alpha=arm.reading[0] * profile.loss_alpha,
-                        loss_beta=arm.reading[1] * profile.loss_beta)
-
-
-def cost(profile, arm, calibration: dict[str, float], network, device: str) -> dict[str, float]:
+def cost(profile, arm: Arm, measured: Measured, device: str) -> dict[str, float]:
     """What one step of an arm costs, forward and backward: shortest ``step_seconds`` of some, and ``peak_mib``."""
     profile = replace(profile, scenes=profile.batch)
-    module = module_of(profile, arm, 0, calibration, network, device)
+    module = build_module(profile, 0, device, arm.terms(profile, measured))
     batch = next(batches_of(scenes(SCENES, "train", profile.batch), profile.batch, profile.batch)).to(device)
 
     def work() -> None:
-        loss, _ = module.step_loss(noisy_step(module, batch, 0), batch, module.alpha.value, module.beta.value)
-        loss.backward()
+        module.objective(noisy_step(module, batch, 0)).loss.backward()
         module.zero_grad(set_to_none=True)
 
     times = []
@@ -127,29 +108,44 @@ def cost(profile, arm, calibration: dict[str, float], network, device: str) -> d
     return {"step_seconds": min(times), "peak_mib": peak_mib(work, device)}
 
 
-def fine_tune(profile, arm, seed: int, calibration: dict[str, float], network, device: str) -> dict[str, Any]:
+def reader_run(profile, start: str, arm: Arm, seed: int, measured: Measured, device: str) -> dict[str, Any]:
+    """One run about the OCR losses: weights, cost, scores on held-out words and the curve of its probes."""
+    terms, steps = arm.terms(profile, measured), arm.steps(profile, measured)
+    module = build_module(profile, seed, device, terms, start)
+    probes, seconds = train(profile, module, seed, device, steps=steps)
+    scores = read_held_out(profile, module.to(device).model)
+    return {"start": start, "arm": arm.name, "seed": seed, "steps": steps, "seconds": seconds, **weights_row(terms),
+            **scores, "curve": probes.curve}
+
+
+def fine_tune(profile, arm: Arm, seed: int, measured: Measured, device: str) -> dict[str, Any]:
     """One run: weights, time, scores and readings of held-out words, and the curve of its probes."""
-    module = module_of(profile, arm, seed, calibration, network, device)
-    probes, seconds = train(profile, module, seed, device)
-    rows = read_words(profile, module.to(device).model)
+    terms = arm.terms(profile, measured)
+    module = build_module(profile, seed, device, terms)
+    probes, seconds = train(profile, module, seed, device, PictureProbes(profile, device))
+    rows, weights = read_words(profile, module.to(device).model), weights_row(terms)
+    added = [term for term in terms if term.name in ("local", "region", "db")]
     return {"arm": arm.name, "seed": seed, "steps": profile.steps, "seconds": seconds,
-            "loss_alpha": module.alpha.value, "loss_beta": module.beta.value, "term": arm.term,
-            "term_weight": module.term_weight, **scores_of(rows, profile), **ends(probes.curve), "curve": probes.curve,
+            "loss_alpha": weights["loss_alpha"], "loss_beta": weights["loss_beta"],
+            "term": added[0].name if added else "", "term_weight": added[0].weight_at(None) if added else 0.0,
+            **scores_of(rows, profile), **ends(probes.curve), "curve": probes.curve,
             "readings": [{"arm": arm.name, "seed": seed, **row} for row in rows]}
 
 
-def train(profile, module: ComparedTraining, seed: int, device: str) -> tuple[PictureProbes, float]:
-    """Fine-tune; the probes, and seconds without them."""
-    data = scenes(SCENES, "train", profile.scenes)
-    loader = ResumableLoader(data, EpochBatches(len(data), profile.batch, seed), collate)
-    probes = PictureProbes(profile, device)
-    with without_hints():
-        trainer = pl.Trainer(max_steps=profile.steps, accelerator=device.split(":")[0], devices=1, callbacks=[probes],
-                             logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                             enable_model_summary=False, gradient_clip_val=1.0)
-        begin = time.perf_counter()
-        trainer.fit(module, loader)
-    return probes, time.perf_counter() - begin - probes.seconds
+def read_held_out(profile, model: AnyText2Model) -> dict[str, float]:
+    """Sen.Acc and NED of every judge, and of the training recogniser ("trainer"), on held-out words."""
+    data = scenes(WORDS, "test", profile.words)
+    batches = (batch.to(model.device) for batch in batches_of(data, 32, profile.words))
+    readers = {name: Judge.from_name(name) for name in profile.judges} | {"trainer": model.reader}
+    found = score_samples(model, batches, readers, profile.sampling_steps, profile.guidance, seed=WORDS)
+    return {f"{name}_{key}": float(value) for name, scores in found.items()
+            for key, value in (("acc", scores.sentence_accuracy), ("ned", scores.ned))}
+
+
+def read_start(profile, start: str, device: str) -> dict[str, Any]:
+    """The scores of a starting point itself."""
+    model = AnyText2Model.from_pretrained(start_folder(profile, start), device)
+    return {"start": start, "arm": "start", **read_held_out(profile, model)}
 
 
 def read_words(profile, model: AnyText2Model) -> list[dict[str, Any]]:
@@ -197,7 +193,7 @@ class PictureProbes(Probes):
             self.measure(module, trainer.global_step)
 
     @torch.no_grad()
-    def measure(self, module: ComparedTraining, step: int) -> None:
+    def measure(self, module, step: int) -> None:
         """Append a point for each timestep."""
         first = len(self.curve)
         super().measure(module, step)
@@ -206,18 +202,17 @@ class PictureProbes(Probes):
             point.update(self.picture(module, point["t"]))
         self.seconds += time.perf_counter() - begin
 
-    def picture(self, module: ComparedTraining, t: int) -> dict[str, float]:
+    def picture(self, module, t: int) -> dict[str, float]:
         """What one-step estimates at timestep ``t`` look like."""
-        model, batch, attention = module.model, self.batch, AttentionTerm()
+        model, batch, process = module.model, self.batch, module.instruments.process
         times = torch.full((len(batch),), t, device=batch.images.device)
-        with eval_mode(model), attention.watch(model):
+        with eval_mode(model), watch_attention(model) as watched:
             latents = model.encode(batch.images)
             noise = draw_noise(PROBES, t, range(len(batch)), latents.shape[1:]).to(latents)
-            abar = model.alphas_cumprod.to(latents)[times]
-            noisy = add_noise(latents, noise, abar)
-            x0 = predict_x0(model(noisy, times, model.conditions(batch)), noisy, abar, model.prediction_type)
+            noisy = process.add_noise(latents, noise, times)
+            x0 = process.predict_x0(model(noisy, times, model.conditions(batch)), noisy, times)
             far = 127.5 * (model.decode(x0).clamp(-1, 1) - batch.images).abs().mean(dim=1, keepdim=True)
-            local = attention(model, None, batch)
+            looks = local_of(model, batch, watched["attention"]).mean()
         inside = text_region(batch)
         return {"l1_text": float((far * inside).sum() / inside.sum()),
-                "l1_rest": float((far * (1 - inside)).sum() / (1 - inside).sum()), "local": float(local)}
+                "l1_rest": float((far * (1 - inside)).sum() / (1 - inside).sum()), "local": float(looks)}

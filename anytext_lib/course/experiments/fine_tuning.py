@@ -1,6 +1,7 @@
-"""One run of the experiment about the OCR losses: fine-tune, follow fixed probes, write held-out words, have them read.
+"""Fine-tuning of the mini model in an experiment: build, measure gradients, train, follow fixed probes.
 
 Nothing here is a training loop of its own: `AnyText2Training` and Lightning's Trainer do what `anytext fit` does.
+Everything but the terms is held equal: checkpoint, scenes and their order, timesteps, noise.
 """
 
 from __future__ import annotations
@@ -9,36 +10,35 @@ import functools
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
-from anytext_lib.course.experiments.arms import Arm, Profile
+from anytext_lib.course.experiments.arms import SIMPLE, Profile
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.data.collate import collate
 from anytext_lib.data.folder import data_folder
 from anytext_lib.data.scene_dataset import SceneDataset
-from anytext_lib.losses import abar, uniform
+from anytext_lib.losses import Objective, Step, Term
+from anytext_lib.losses.terms import ctc, ocr
 from anytext_lib.models import AnyText2Model
-from anytext_lib.ocr import Judge
 from anytext_lib.randomness import draw_noise, draw_timesteps, places
 from anytext_lib.training.cache import TensorCache
 from anytext_lib.training.loader import EpochBatches, ResumableLoader
 from anytext_lib.training.module import AnyText2Training
 from anytext_lib.training.reference import ReferenceCache
-from anytext_lib.training.sampled_text import eval_mode, score_samples
-from anytext_lib.training.step_loss import build_step_loss
+from anytext_lib.training.sampled_text import eval_mode
 
 SCENES, PROBES, WORDS = 11, 12, 13  # seeds of the scenes to train on, to follow and to write
 
 
-def start_folder(profile: Profile, start: str) -> Path:
-    """The checkpoint that runs begin with."""
-    return data_folder() / "mini" / dict(profile.starts)[start]
+def start_folder(profile: Profile, start: str | None = None) -> Path:
+    """The checkpoint that runs begin with; by default the profile's first."""
+    return data_folder() / "mini" / dict(profile.starts)[start or profile.starts[0][0]]
 
 
 @functools.cache
@@ -47,30 +47,30 @@ def scenes(seed: int, split: str, count: int) -> SceneDataset:
     return SceneDataset(seed=seed, split=split, epoch_length=count)
 
 
-def build_module(profile: Profile, start: str, seed: int = 0, **options: Any) -> AnyText2Training:
-    """AnyText2's training step around a fresh copy of the starting point."""
-    return AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start)), seed=seed,
-                            learning_rate=profile.learning_rate, lr_schedule="one_cycle", **options)
+def build_module(profile: Profile, seed: int, device: str, terms: Sequence[Term] = (SIMPLE,),
+                 start: str | None = None) -> AnyText2Training:
+    """A fresh copy of a starting point on its device, ready to train with ``terms``; scenes are looked up in caches,
+    so that what is timed is the training alone."""
+    module = AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start)), seed=seed, terms=terms,
+                              learning_rate=profile.learning_rate, lr_schedule="one_cycle").to(device)
+    module.prepare()
+    module.cache, true = caches(profile, start, device)
+    module.instruments = replace(module.instruments, cache=true)
+    return module.train()
 
 
 @functools.cache
-def caches(profile: Profile, start: str, device: str) -> tuple[TensorCache, ReferenceCache]:
+def caches(profile: Profile, start: str | None, device: str) -> tuple[TensorCache, ReferenceCache]:
     """Latents, features of the glyph lines and true features of all scenes: the runs of a process share them."""
-    module = build_module(profile, start).to(device).train()
+    module = AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start))).to(device).train()
     module.prepare()
     module.cache, true = TensorCache(4096), ReferenceCache(4096)
     for batch in batches_of(scenes(SCENES, "train", profile.scenes), 16, profile.scenes):
         batch = batch.to(device)
         module.encode(batch)
         module.conditions(batch)
-        true.features(module.step_loss.objective, batch.images, batch.lines, batch.indices.tolist())
+        true.features(module.instruments.features, batch.images, batch.lines, batch.indices.tolist())
     return module.cache, true
-
-
-def use_caches(module: AnyText2Training, profile: Profile, start: str, device: str) -> None:
-    """Let a module on its device look its scenes up; what is timed is then the training alone."""
-    module.prepare()
-    module.cache, module.step_loss.cache = caches(profile, start, device)
 
 
 def batches_of(dataset, size: int, count: int) -> Iterator[AnyTextBatch]:
@@ -79,110 +79,63 @@ def batches_of(dataset, size: int, count: int) -> Iterator[AnyTextBatch]:
         yield collate([dataset[i] for i in range(first, min(first + size, count))])
 
 
-def calibrate(profile: Profile, start: str, device: str) -> dict[str, float]:
-    """How long gradients are and how long steps take at a starting point, and what follows for the matched arms.
-
-    Returns:
-        norms of the gradient (root of the mean square over batches) of the diffusion loss, of the OCR term with and
-        without step weight and of what a region weight of 2 adds; seconds of a step without and with the OCR term;
-        ``no_step_alpha``, ``region_weight`` and ``time_steps`` of the matched arms.
-    """
-    module = build_module(profile, start).to(device).train()
-    use_caches(module, profile, start, device)
-    data = scenes(SCENES, "train", profile.scenes)
-    batches = [batch.to(device) for batch in batches_of(data, profile.batch, profile.calibration * profile.batch)]
-    norms = {name: (sum(gradient_norm(module, batch, i, name) ** 2 for i, batch in enumerate(batches))
-                    / len(batches)) ** 0.5 for name in ("simple", "ocr", "ocr_no_step", "region")}
-    target = profile.loss_alpha * norms["ocr"]
-    seconds = {name: seconds_of_a_step(module, batches[0], name) for name in ("simple", "ocr")}
-    return {**{f"norm_{name}": value for name, value in norms.items()},
-            **{f"seconds_{name}": value for name, value in seconds.items()},
-            "no_step_alpha": target / norms["ocr_no_step"], "region_weight": 1 + target / norms["region"],
-            "time_steps": round(profile.steps * max(1.0, seconds["ocr"] / seconds["simple"]))}
+def noisy_step(module: AnyText2Training, batch: AnyTextBatch, index: int,
+               timesteps: torch.Tensor | None = None) -> Step:
+    """The network's answer for the noise of training step ``index``, and for its timesteps or for given ones."""
+    latents, at = module.encode(batch), places(len(batch))
+    times = draw_timesteps(0, index, at) if timesteps is None else timesteps
+    return module.predict(batch, latents, draw_noise(0, index, at, latents.shape[1:]), times)
 
 
-def one_term(module: AnyText2Training, batch: AnyTextBatch, index: int, name: str) -> torch.Tensor:
-    """One term of the loss at weight 1, for the timesteps and the noise of training step ``index``."""
-    at = places(len(batch))
-    latents = module.encode(batch)
-    step = module.predict(batch, latents, draw_noise(0, index, at, latents.shape[1:]), draw_timesteps(0, index, at))
-    loss = build_step_loss(module.model.reader, module.model.alphas_cumprod, module.model.decode,
-                           module.prediction_type, 1.0, uniform if name == "ocr_no_step" else abar,
-                           2.0 if name == "region" else 1.0, 0.0)
-    loss.cache = module.step_loss.cache
-    plain = loss.objective(step.output, step.latents, step.noise, step.timesteps, batch.images,
-                           batch.lines.select([]), batch.invalid_mask).loss
-    if name == "simple":
-        return plain
-    return loss(step, batch, 0.0 if name == "region" else 1.0, 0.0)[0] - plain
-
-
-def gradient_norm(module: AnyText2Training, batch: AnyTextBatch, index: int, name: str) -> float:
-    """Length of the gradient of one term with respect to everything that is trained."""
+def gradient_length(module: AnyText2Training, loss: torch.Tensor) -> float:
+    """Length of the gradient of a loss with respect to everything that is trained."""
     trained = [p for p in module.parameters() if p.requires_grad]
-    found = torch.autograd.grad(one_term(module, batch, index, name), trained, allow_unused=True)
+    found = torch.autograd.grad(loss, trained, allow_unused=True)
     return float(sum(g.square().sum() for g in found if g is not None).sqrt())
 
 
-def seconds_of_a_step(module: AnyText2Training, batch: AnyTextBatch, name: str, repeats: int = 4) -> float:
-    """Shortest of some forward and backward passes of one term, the diffusion loss included."""
-    times = []
+def gradient_lengths(profile: Profile, device: str, terms: Sequence[Term],
+                     start: str | None = None) -> dict[str, float]:
+    """Root of the mean square, over the profile's calibration batches, of the gradient's length of each term alone."""
+    module = build_module(profile, 0, device, terms, start)
+    data, squares = scenes(SCENES, "train", profile.scenes), dict.fromkeys((term.name for term in terms), 0.0)
+    batches = list(batches_of(data, profile.batch, profile.calibration * profile.batch))
+    for index, batch in enumerate(batches):
+        for term in terms:
+            loss = Objective([term])(noisy_step(module, batch.to(device), index)).loss
+            squares[term.name] += gradient_length(module, loss) ** 2
+    return {name: (value / len(batches)) ** 0.5 for name, value in squares.items()}
+
+
+def seconds_of_a_step(profile: Profile, device: str, terms: Sequence[Term], start: str | None = None,
+                      repeats: int = 4) -> float:
+    """Shortest of some forward and backward passes with ``terms``."""
+    module, times = build_module(profile, 0, device, terms, start), []
+    batch = next(batches_of(scenes(SCENES, "train", profile.scenes), profile.batch, profile.batch)).to(device)
     for _ in range(repeats):
         begin = time.perf_counter()
-        gradient_norm(module, batch, 0, name)
+        gradient_length(module, module.objective(noisy_step(module, batch, 0)).loss)
         times.append(time.perf_counter() - begin)
     return min(times)
 
 
-def arm_options(profile: Profile, arm: Arm, calibration: dict[str, float]) -> tuple[dict[str, Any], int]:
-    """Options of ``AnyText2Training`` for an arm, and its number of steps."""
-    alpha = calibration["no_step_alpha"] if arm.match == "gradient" else profile.loss_alpha
-    options = {"loss_alpha": arm.reading[0] * alpha, "loss_beta": arm.reading[1] * profile.loss_beta, **arm.options}
-    if arm.name == "region":
-        options["region_weight"] = calibration["region_weight"]
-    return options, calibration["time_steps"] if arm.match == "time" else profile.steps
-
-
-def fine_tune(profile: Profile, start: str, arm: Arm, seed: int, calibration: dict[str, float],
-              device: str) -> dict[str, Any]:
-    """One run: its options, cost, scores on held-out words and the curve of its probes."""
-    options, steps = arm_options(profile, arm, calibration)
-    module = build_module(profile, start, seed, **options).to(device)
-    use_caches(module, profile, start, device)
+def train(profile: Profile, module: AnyText2Training, seed: int, device: str, probes: Probes | None = None,
+          steps: int | None = None) -> tuple[Probes, float]:
+    """Fine-tune for ``steps`` (by default the profile's); the probes, and seconds without them."""
     data = scenes(SCENES, "train", profile.scenes)
     loader = ResumableLoader(data, EpochBatches(len(data), profile.batch, seed), collate)
-    probes = Probes(profile, device)
-    begin = time.perf_counter()
+    probes = probes or Probes(profile, device)
     with without_hints():
-        trainer = pl.Trainer(max_steps=steps, accelerator=device.split(":")[0], devices=1, callbacks=[probes],
-                             logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        trainer = pl.Trainer(max_steps=steps or profile.steps, accelerator=device.split(":")[0], devices=1,
+                             callbacks=[probes], logger=False, enable_checkpointing=False, enable_progress_bar=False,
                              enable_model_summary=False, gradient_clip_val=1.0)
+        begin = time.perf_counter()
         trainer.fit(module, loader)
-    seconds = time.perf_counter() - begin - probes.seconds
-    scores = read_held_out(profile, module.to(device).model)
-    return {"start": start, "arm": arm.name, "seed": seed, "steps": steps, "seconds": seconds, **options_row(options),
-            **scores, "curve": probes.curve}
+    return probes, time.perf_counter() - begin - probes.seconds
 
 
-def options_row(options: dict[str, Any]) -> dict[str, Any]:
-    """The options in which arms differ, all of them named."""
-    return {"loss_alpha": 0.0, "loss_beta": 0.0, "with_step_weight": True, "region_weight": 1.0, **options}
-
-
-def read_held_out(profile: Profile, model: AnyText2Model) -> dict[str, float]:
-    """Sen.Acc and NED of every judge, and of the training recogniser ("trainer"), on held-out words."""
-    data = scenes(WORDS, "test", profile.words)
-    batches = (batch.to(model.device) for batch in batches_of(data, 32, profile.words))
-    readers = {name: Judge.from_name(name) for name in profile.judges} | {"trainer": model.reader}
-    found = score_samples(model, batches, readers, profile.sampling_steps, profile.guidance, seed=WORDS)
-    return {f"{name}_{key}": float(value) for name, scores in found.items()
-            for key, value in (("acc", scores.sentence_accuracy), ("ned", scores.ned))}
-
-
-def read_start(profile: Profile, start: str, device: str) -> dict[str, Any]:
-    """The scores of a starting point itself."""
-    model = AnyText2Model.from_pretrained(start_folder(profile, start), device)
-    return {"start": start, "arm": "start", **read_held_out(profile, model)}
+READ = Objective([Term("ocr", ocr, 0.0), Term("ctc", ctc, 0.0)])
+"""The reading losses, only watched."""
 
 
 class Probes(pl.Callback):
@@ -202,18 +155,21 @@ class Probes(pl.Callback):
 
     @torch.no_grad()
     def measure(self, module: AnyText2Training, step: int) -> None:
-        """Append sim, ocr and ctc (unweighted) at every timestep to the curve."""
+        """Append a point for each timestep."""
         begin = time.perf_counter()
         with eval_mode(module.model):
             latents, conditions = module.model.encode(self.batch.images), module.model.conditions(self.batch)
             for t in self.profile.probe_times:
                 noise = draw_noise(PROBES, t, range(len(self.batch)), latents.shape[1:])
                 found = module.predict(self.batch, latents, noise, torch.full((len(self.batch),), t), conditions)
-                simple = (found.output - found.noise).square().mean()
-                watched = module.step_loss.watch(found, self.batch)
-                self.curve.append({"step": step, "t": t, "sim": float(simple), "ocr": float(watched["ocr_raw"]),
-                                   "ctc": float(watched["ctc_raw"])})
+                self.curve.append({"step": step, "t": t, **self.point(found)})
         self.seconds += time.perf_counter() - begin
+
+    def point(self, step: Step) -> Mapping[str, float]:
+        """sim, ocr and ctc, unweighted, of one answer."""
+        read = READ(step).log()
+        return {"sim": float((step.output - step.noise).square().mean()), "ocr": float(read["ocr_raw"]),
+                "ctc": float(read["ctc_raw"])}
 
 
 @contextmanager

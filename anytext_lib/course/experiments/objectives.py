@@ -13,34 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anytext_lib.course.experiments import store
-from anytext_lib.course.experiments.arms import Profile
+from anytext_lib.course.experiments.arms import SIMPLE, Arm, Profile, find_arm
 from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
-
-
-@dataclass(frozen=True)
-class Objective:
-    """One arm.
-
-    Attributes:
-        name: in the tables. ``label``: in figures.
-        reading: factors of the profile's loss_alpha and loss_beta.
-        term: name of a term whose gradient is scaled to the length of the OCR term's; "" for none.
-    """
-
-    name: str
-    label: str
-    reading: tuple[float, float] = (0.0, 0.0)
-    term: str = ""
-
+from anytext_lib.losses.terms import Term, ctc, ocr, region
+from anytext_lib.losses.weights import abar
+from anytext_lib.udifftext.terms import local
 
 OBJECTIVES = (
-    Objective("none", "none"),
-    Objective("ocr", "OCR loss", (1.0, 0.0)),
-    Objective("ocr_ctc", "OCR + CTC", (1.0, 1.0)),
-    Objective("local", "localised attention", term="local"),
-    Objective("region", "region weight", term="region"),
-    Objective("db", "DB map as weight", term="db"),
+    Arm("none", "none", lambda p, m: [SIMPLE]),
+    Arm("ocr", "OCR loss", lambda p, m: [SIMPLE, Term("ocr", ocr, p.loss_alpha, abar)]),
+    Arm("ocr_ctc", "OCR + CTC", lambda p, m: [SIMPLE, Term("ocr", ocr, p.loss_alpha, abar),
+                                              Term("ctc", ctc, p.loss_beta, abar)]),
+    Arm("local", "localised attention", lambda p, m: [SIMPLE, Term("local", local, m["weight_local"])]),
+    Arm("region", "region weight", lambda p, m: [SIMPLE, Term("region", region, m["weight_region"])]),
+    Arm("db", "DB map as weight", lambda p, m: [SIMPLE, Term("db", m["detected"], m["weight_db"])]),
 )
+"""``measured``: weight_NAME gives a gradient as long as that of the arm "ocr"; detected: the term of the detector."""
 
 
 @dataclass(frozen=True)
@@ -109,23 +97,22 @@ def _start(plan: Plan) -> tuple[dict, str]:
 def _cost(plan: Plan, arm: str) -> tuple[dict, str]:
     from anytext_lib.course.experiments.compared_runs import cost
 
-    found = cost(plan.profile, _arm(arm), _calibration(plan), _network(plan), plan.device)
+    found = cost(plan.profile, find_arm(OBJECTIVES, arm), _measured(plan), plan.device)
     return {"arm": arm, **found}, f"{found['step_seconds']:.2f} s and {found['peak_mib']:.0f} MiB a step"
 
 
 def _run(plan: Plan, arm: str, seed: int) -> tuple[dict, str]:
     from anytext_lib.course.experiments.compared_runs import fine_tune
 
-    found = fine_tune(plan.profile, _arm(arm), seed, _calibration(plan), _network(plan), plan.device)
+    found = fine_tune(plan.profile, find_arm(OBJECTIVES, arm), seed, _measured(plan), plan.device)
     return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 
-def _arm(name: str) -> Objective:
-    return next(arm for arm in OBJECTIVES if arm.name == name)
+def _measured(plan: Plan) -> dict:
+    from anytext_lib.course.experiments.compared_runs import detected
 
-
-def _calibration(plan: Plan) -> dict[str, float]:
-    return json.loads(plan.path("calibrate").read_text(encoding="utf-8"))
+    calibration = json.loads(plan.path("calibrate").read_text(encoding="utf-8"))
+    return calibration | {"detected": detected(_network(plan))}
 
 
 def _weights(plan: Plan) -> Path:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from anytext_lib.course.experiments import store
-from anytext_lib.course.experiments.arms import ARMS, PROFILES
+from anytext_lib.course.experiments.arms import ARMS, PROFILES, find_arm
 from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
 
 
@@ -27,25 +27,24 @@ def main(profile: str, out: Path | None, seeds: int | None, device: str | None, 
 
 
 def _calibrate(plan: Plan, start: str) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.fine_tuning import calibrate
+    from anytext_lib.course.experiments.compared_runs import calibrate_readers
 
-    found = calibrate(plan.profile, start, plan.device)
+    found = calibrate_readers(plan.profile, start, plan.device)
     return found, ", ".join(f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, float))
 
 
 def _read_start(plan: Plan, start: str) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.fine_tuning import read_start
+    from anytext_lib.course.experiments.compared_runs import read_start
 
     found = read_start(plan.profile, start, plan.device)
     return found, scores_in_words(found)
 
 
 def _fine_tune(plan: Plan, start: str, arm: str, seed: int) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.fine_tuning import fine_tune
+    from anytext_lib.course.experiments.compared_runs import reader_run
 
     calibration = json.loads(plan.path("calibrate", start).read_text(encoding="utf-8"))
-    chosen = next(one for one in ARMS if one.name == arm)
-    found = fine_tune(plan.profile, start, chosen, seed, calibration, plan.device)
+    found = reader_run(plan.profile, start, find_arm(ARMS, arm), seed, calibration, plan.device)
     return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 

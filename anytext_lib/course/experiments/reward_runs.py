@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from anytext_lib.course.experiments.compared_runs import build_module, read_words, scores_of
-from anytext_lib.course.experiments.extra_terms import ComparedTraining
-from anytext_lib.course.experiments.fine_tuning import SCENES, scenes
+from anytext_lib.course.experiments.compared_runs import read_words, scores_of
+from anytext_lib.course.experiments.fine_tuning import SCENES, build_module, scenes
 from anytext_lib.course.experiments.rewards import group_advantages, policy_loss, sample_decisions
 from anytext_lib.data.collate import collate
 from anytext_lib.evaluation import edit_distance_score
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge, crop_lines
 from anytext_lib.randomness import NOISE, generator
+from anytext_lib.training.module import AnyText2Training
 
 REWARDED = 77  # stream of random numbers
 
@@ -59,7 +59,7 @@ def update_policy(profile, model: AnyText2Model, optimizer, made, told, advantag
     optimizer.step()
 
 
-def reward_run(profile, seed: int, reader_profile, device: str) -> tuple[dict[str, Any], ComparedTraining]:
+def reward_run(profile, seed: int, reader_profile, device: str) -> tuple[dict[str, Any], AnyText2Training]:
     """Train by policy gradients for ``profile.updates`` updates.
 
     Returns:

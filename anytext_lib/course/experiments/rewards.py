@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from anytext_lib.generation.sampling import ddim_timesteps
-from anytext_lib.losses.prediction import predict_x0
+from anytext_lib.losses.process import step_moments
 
 
 class Decision(NamedTuple):
@@ -27,16 +27,6 @@ class Decision(NamedTuple):
     drawn: torch.Tensor
     abar: float
     abar_next: float
-
-
-def step_moments(output: torch.Tensor, x: torch.Tensor, abar: float, abar_next: float, eta: float,
-                 prediction_type: str = "epsilon") -> tuple[torch.Tensor, float]:
-    """Mean (B, C, h, w), differentiable in the network's ``output``, and sigma of a DDIM step (Song et al., eq. 12)."""
-    a = torch.full((len(x),), abar, dtype=x.dtype, device=x.device)
-    x0 = predict_x0(output.to(x), x, a, prediction_type)
-    eps = (x - abar**0.5 * x0) / (1 - abar) ** 0.5
-    sigma = eta * ((1 - abar_next) / (1 - abar) * (1 - abar / abar_next)) ** 0.5
-    return abar_next**0.5 * x0 + (1 - abar_next - sigma**2) ** 0.5 * eps, sigma
 
 
 def log_probability(drawn: torch.Tensor, mean: torch.Tensor, sigma: float) -> torch.Tensor:

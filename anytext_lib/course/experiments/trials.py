@@ -2,54 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
+from anytext_lib.course.experiments.arms import SIMPLE, Arm, Measured
 from anytext_lib.course.experiments.objectives import Sizes
-from anytext_lib.losses import Weighting, abar, hard_gate, min_snr, snr
+from anytext_lib.losses import Term, Weighting, abar, hard_gate, min_snr, snr
+from anytext_lib.losses.terms import ctc, ocr, region
 
 WEIGHTINGS: dict[str, Weighting] = {"abar": abar, "snr": snr, "min_snr": min_snr(5.0), "gate": hard_gate(0.5)}
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One way to fine-tune.
+STAGES = ("block3", "block7", "block11", "neck")
+"""Layers of the recogniser, from strokes to the line."""
 
-    Attributes:
-        name: in the tables. ``label``: in figures.
-        weighting: of the OCR loss, a name in WEIGHTINGS; "" for no OCR loss.
-        features: "neck", or "multi" for several stages of the recogniser.
-        region: weight of the diffusion loss inside the text; 1 is the plain loss.
-        diffusion: False leaves only the reading losses (OCR and CTC).
-        watched: read by a third judge as well, and pictures are kept.
-        longer: how many times the profile's steps.
-    """
 
-    name: str
-    label: str
-    weighting: str = ""
-    features: str = "neck"
-    region: float = 1.0
-    diffusion: bool = True
-    watched: bool = False
-    longer: int = 1
+def reading(weighting: str, layered: bool = False) -> Callable[[Any, Measured], list[Term]]:
+    """The diffusion loss and the OCR loss with a weighting, on the neck of the recogniser or on ``STAGES``."""
+    def terms(profile, measured: Measured) -> list[Term]:
+        if layered:
+            layers = partial(ocr, layers=STAGES, mean_squares=measured["mean_squares"])
+            return [SIMPLE, Term("ocr", layers, measured["alphas"]["multi"], WEIGHTINGS[weighting])]
+        return [SIMPLE, Term("ocr", ocr, measured["alphas"][weighting], WEIGHTINGS[weighting])]
+    return terms
+
+
+def readers_alone(profile, measured: Measured) -> list[Term]:
+    """OCR and CTC loss, and nothing that asks for the picture; the diffusion loss is only watched."""
+    return [replace(SIMPLE, weight=0.0), Term("ocr", ocr, measured["alphas"]["abar"], abar),
+            Term("ctc", ctc, profile.loss_beta, abar)]
 
 
 TRIALS = (
-    Trial("none", "no reading loss", watched=True),
-    Trial("abar", "OCR loss, abar", "abar", watched=True),
-    Trial("snr", "OCR loss, SNR", "snr"),
-    Trial("min_snr", "OCR loss, min-SNR", "min_snr"),
-    Trial("gate", "OCR loss, hard gate", "gate"),
-    Trial("multi", "OCR loss, four stages", "abar", "multi"),
-    Trial("region_5", "region weight 5", region=5.0),
-    Trial("region_20", "region weight 20", region=20.0),
-    Trial("reader_only", "reading losses alone", "abar", diffusion=False, watched=True),
-    Trial("reader_long", "reading losses alone, 8x", "abar", diffusion=False, watched=True, longer=8),
+    Arm("none", "no reading loss", lambda p, m: [SIMPLE], watched=True),
+    Arm("abar", "OCR loss, abar", reading("abar"), watched=True),
+    Arm("snr", "OCR loss, SNR", reading("snr")),
+    Arm("min_snr", "OCR loss, min-SNR", reading("min_snr")),
+    Arm("gate", "OCR loss, hard gate", reading("gate")),
+    Arm("multi", "OCR loss, four stages", reading("abar", layered=True)),
+    Arm("region_5", "region weight 5", lambda p, m: [SIMPLE, Term("region", region, 4.0)]),
+    Arm("region_20", "region weight 20", lambda p, m: [SIMPLE, Term("region", region, 19.0)]),
+    Arm("reader_only", "reading losses alone", readers_alone, watched=True),
+    Arm("reader_long", "reading losses alone, 8x", readers_alone, lambda p, m: 8 * p.steps, watched=True),
 )
+"""``measured``: alphas by weighting, see ``matched_alphas``; mean_squares of the recogniser's layers on true lines."""
 
 
 @dataclass(frozen=True)

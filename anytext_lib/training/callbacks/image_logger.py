@@ -13,10 +13,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.generation import sample_images
+from anytext_lib.losses.step import text_region
 from anytext_lib.training.callbacks.ema import averaged_weights
 from anytext_lib.training.callbacks.steps import EverySteps
 from anytext_lib.training.sampled_text import eval_mode, read_lines
-from anytext_lib.training.step_loss import text_region
 
 GAP, HEAD = 4, 18  # pixels between pictures, and above them for the names of the columns
 
@@ -49,7 +49,7 @@ class ImageLogger(pl.Callback):
         batch = self._shown(trainer, module, batch)
         with averaged_weights(trainer, module), eval_mode(module.model), torch.no_grad():
             columns = self.columns(module.model, batch)
-        reader = module.step_loss.objective.recognizer
+        reader = module.instruments.recognizer
         picture = grid(columns, self.images)
         folder = Path(trainer.default_root_dir) / "images"
         folder.mkdir(parents=True, exist_ok=True)

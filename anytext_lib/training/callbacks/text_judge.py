@@ -38,7 +38,7 @@ class TextJudge(Measurement):
         if not batches:
             return {}
         if not self.readers:
-            self.readers = {"judge": Judge.from_name(self.judge), "own": module.step_loss.objective.recognizer}
+            self.readers = {"judge": Judge.from_name(self.judge), "own": module.instruments.recognizer}
         found = score_samples(module.model, batches, self.readers, self.steps, self.guidance, self.seed)
         judge, own = found["judge"], found["own"]
         rank_zero_info(f"step {trainer.global_step}: {self.judge} reads {judge.lines} sampled lines: Sen.Acc "

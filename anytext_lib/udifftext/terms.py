@@ -1,4 +1,6 @@
-r"""L_loc for AnyText2: the tokens of a line shall look at the line.
+r"""UDiffText's losses as terms of AnyText2's objective: look at the right place, be read slot by slot.
+
+L_loc: the tokens of a line shall look at the line.
 
 .. math:: E = \frac{1}{2} \big( L_{loc}(\text{WriteNet}, \texttt{*}) + L_{loc}(\text{UNet}, \text{quoted word}) \big)
 
@@ -9,7 +11,7 @@ caption, which quotes the word: each of its (byte-pair) tokens gets its share of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import isqrt
 
@@ -18,42 +20,55 @@ import torch.nn.functional as F
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.data.quads import polygon_mask
+from anytext_lib.losses.step import Step
+from anytext_lib.losses.terms import per_line
 from anytext_lib.models import AnyText2Model
 from anytext_lib.udifftext.capture import AttentionMaps, capture_attention, cross_attention_names
 from anytext_lib.udifftext.localisation import local_attention_loss, pick_tokens
 from anytext_lib.udifftext.segments import character_quads
+from anytext_lib.udifftext.sequence import sequence_loss
 
 Looked = list[list[tuple[int, torch.Tensor]]]
 """For each image its tokens: place in the context, and region (H, W) in {0, 1}."""
 
 
-class AttentionTerm:
-    """L_loc of the last forward pass inside ``watch``; a scalar with its gradient."""
+@contextmanager
+def watch_attention(model: AnyText2Model) -> Iterator[dict[str, dict[str, AttentionMaps]]]:
+    """Within the block a pass of the model leaves its attention maps: {"attention": {"writenet": , "unet": }}."""
+    with capture_attention(model.writenet) as writenet, capture_attention(model.unet) as unet:
+        yield {"attention": {"writenet": writenet, "unet": unet}}
 
-    def __init__(self):
-        self.found: dict[str, AttentionMaps] = {}
 
-    @contextmanager
-    def watch(self, model: AnyText2Model) -> Iterator[None]:
-        """Within the block a pass of the model leaves its maps of attention here."""
-        with capture_attention(model.writenet) as writenet, capture_attention(model.unet) as unet:
-            self.found = {"writenet": writenet, "unet": unet}
-            yield
+def local(step: Step) -> torch.Tensor:
+    """(B,) L_loc of WriteNet's ``*`` and of the UNet's quoted word, the mean of both; 0 where no caption names a line.
 
-    def __call__(self, model: AnyText2Model, step, batch: AnyTextBatch) -> torch.Tensor:
-        """The loss; 0 where no caption names a line."""
-        looked = {"writenet": star_tokens(model, batch), "unet": word_tokens(model, batch)}
-        losses = [local_loss(finest(self.found[name].layers()), rows) for name, rows in looked.items()]
-        return torch.stack(losses).mean()
+    `anytext fit --terms '[{name: anytext_lib.udifftext.terms.local, weight: 0.01}]'`.
+    """
+    return local_of(step.network, step.batch, step.watched["attention"])
+
+
+local.watch = watch_attention
+
+
+def local_of(model: AnyText2Model, batch: AnyTextBatch, maps: Mapping[str, AttentionMaps]) -> torch.Tensor:
+    """``local`` of the maps of one pass."""
+    looked = {"writenet": star_tokens(model, batch), "unet": word_tokens(model, batch)}
+    losses = [local_loss(finest(maps[name].layers()), rows) for name, rows in looked.items()]
+    return torch.stack(losses).mean(dim=0)
 
 
 def local_loss(maps: list[torch.Tensor], looked: Looked) -> torch.Tensor:
-    """L_loc of maps (B, tokens, h, w) of one size, the mean over the images that have tokens."""
+    """(B,) L_loc of maps (B, tokens, h, w) of one size; 0 for images without tokens."""
     tokens, segments, valid = stack_tokens(looked, maps[0].shape[-2:])
     device = maps[0].device
-    found = local_attention_loss(pick_tokens(maps, tokens), segments.to(device), valid.to(device),
-                                 min_size=isqrt(maps[0][0, 0].numel()))
-    return found.sum() / valid.any(dim=1).sum().clamp(min=1)
+    return local_attention_loss(pick_tokens(maps, tokens), segments.to(device), valid.to(device),
+                                min_size=isqrt(maps[0][0, 0].numel()))
+
+
+@per_line
+def sequence(step: Step, reader: Callable[[torch.Tensor], torch.Tensor], clamp: float | None = 1.0) -> torch.Tensor:
+    """(K,) L_str of the lines of the estimate, see ``sequence_loss``; ``reader``: crops -> scores (K, slots, C)."""
+    return sequence_loss(reader(step.crops), step.lines.texts, clamp)
 
 
 def finest(maps: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -1,0 +1,256 @@
+r"""One step of training as a value: what the network was asked, what it answered, and all that follows from it.
+
+.. math:: x_t \to \hat x_0 \to decode(\hat x_0) \to crops \to (features, logits)
+
+Each of these is computed when a loss asks for it, and at most once, however many losses look at it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from anytext_lib.data.lines import TextLines
+from anytext_lib.data.quads import BadLineWarning
+from anytext_lib.losses.checks import FiniteChecks, require_shape
+from anytext_lib.losses.process import Process
+from anytext_lib.losses.weights import language_weights
+from anytext_lib.ocr.crops import crop_lines, crop_widths, readable_rows
+
+BLIND = ("This prediction says nothing about the picture at this noise level, as that of the noise at abar = 0 (a "
+         "schedule with zero terminal SNR): predict v or the sample, or leave this timestep out")
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What steps are measured with; frozen, and the same for all of them.
+
+    Attributes:
+        process: of the noise, see ``losses.process``.
+        decode: latents (B, C, h, w) -> images (B, 3, H, W), differentiable; clamped to [-1, 1] by the step.
+        recognizer: ``recognizer(crops)`` has ``.features`` (L, T, D) and ``.logits`` (L, T, K);
+            ``recognizer.charset.encode(text)`` gives class ids.  None for losses that do not read.
+        latin_weight: weight of lines in 'Latin'; every other language has 1.
+        on_bad_line: lines that cannot be cut out "raise" a BadLineError, are left out with a warning ("skip"), or
+            without one ("count").
+        cache: keeps features of true lines; see ``training.reference.ReferenceCache``.
+    """
+
+    process: Process
+    decode: Callable[[torch.Tensor], torch.Tensor] | None = None
+    recognizer: Any = None
+    latin_weight: float = 1.0
+    on_bad_line: str = "raise"
+    cache: Any = None
+
+    def read(self, crops: torch.Tensor, lines: TextLines, size: tuple[int, int]):
+        """What the recogniser makes of crops (L, 3, 48, 320) of the lines of images of a size (H, W).
+
+        One that ``skips_padding`` is told how much of each crop is text.
+        """
+        if getattr(self.recognizer, "skips_padding", False):
+            return self.recognizer(crops, crop_widths(lines, size))
+        return self.recognizer(crops)
+
+    @torch.no_grad()
+    def features(self, images: torch.Tensor, lines: TextLines) -> torch.Tensor:
+        """Features (L, T, D) of the true lines; all lines must be readable."""
+        return self.read(crop_lines(images, lines), lines, images.shape[-2:]).features
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The least that losses must know of a batch; an ``AnyTextBatch`` has all of it, and more.
+
+    Attributes:
+        images: (B, 3, H, W) in [-1, 1], RGB, the true images. ``lines``: the lines to read, flat.
+        invalid_mask: (B, 1, H, W) in [0, 1], or None.
+    """
+
+    images: torch.Tensor
+    lines: TextLines
+    invalid_mask: torch.Tensor | None = None
+
+
+def once(method: Callable) -> property:
+    """A property that is computed once; and once more if it is wanted with gradient but was computed without."""
+    def get(self):
+        graph = torch.is_grad_enabled()
+        if (method, True) not in self.memo and (graph or (method, False) not in self.memo):
+            self.memo[method, graph] = method(self)
+        return self.memo[method, True] if (method, True) in self.memo else self.memo[method, False]
+    return property(get, doc=method.__doc__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One answer of the network. Of B samples, U have lines that can be read, K lines in all.
+
+    Attributes:
+        latents, noise: (B, C, h, w), x0 and the noise that was added. ``timesteps``: (B,), whole or fractional.
+        output: (B, C, h, w), what the network said at x_t; the gradient goes here.
+        batch: an AnyTextBatch, or ``Pictures``. ``instruments``: what the step is measured with.
+        reference: (L, T, D) features of all true lines, if they are at hand.
+        network: the network that answered, and ``watched``, what was recorded inside it, for losses that look there.
+    """
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    output: torch.Tensor
+    batch: Any
+    instruments: Instruments
+    reference: torch.Tensor | None = None
+    network: Any = None
+    watched: Mapping[str, Any] = field(default_factory=dict)
+    memo: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.output)
+
+    # noise
+
+    @cached_property
+    def t(self) -> torch.Tensor:
+        """(B,) timesteps on the device of the output."""
+        return self.timesteps.to(self.output.device)
+
+    @cached_property
+    def abar(self) -> torch.Tensor:
+        """(B,) share of signal, see ``Process.signal_share``."""
+        return self.instruments.process.signal_share(self.t)
+
+    @once
+    def x_t(self) -> torch.Tensor:
+        """(B, C, h, w), the noisy latents."""
+        return self.instruments.process.add_noise(self.latents, self.noise, self.t)
+
+    @once
+    def target(self) -> torch.Tensor:
+        """(B, C, h, w), what the network should have said."""
+        return self.instruments.process.target(self.latents, self.noise, self.t)
+
+    @once
+    def x0(self) -> torch.Tensor:
+        """(B, C, h, w), the clean latents that the output implies."""
+        return self.estimate(slice(None))
+
+    def estimate(self, samples) -> torch.Tensor:
+        """``x0`` of some samples."""
+        return self.instruments.process.predict_x0(self.output[samples], self.x_t[samples], self.t[samples])
+
+    # text
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """Indices of the lines that can be cut out of their image."""
+        choice = self.instruments.on_bad_line
+        with warnings.catch_warnings():
+            if choice == "count":
+                warnings.simplefilter("ignore", BadLineWarning)
+            return readable_rows(self.batch.lines, self.batch.images, "skip" if choice == "count" else choice)
+
+    @cached_property
+    def lines(self) -> TextLines:
+        """These K lines, with the index of their sample."""
+        return self.batch.lines.select(self.rows)
+
+    @cached_property
+    def image_index(self) -> torch.Tensor:
+        """(K,) sample of each line, on the device of the output."""
+        return self.lines.image_index.to(self.output.device)
+
+    @cached_property
+    def language_weight(self) -> torch.Tensor:
+        """(K,) weight of each line."""
+        return language_weights(self.lines.languages, self.instruments.latin_weight).to(self.output.device)
+
+    @cached_property
+    def places(self) -> tuple[torch.Tensor, TextLines]:
+        """(U,) samples with lines, and the K lines with an index into these."""
+        kept = self.lines
+        samples, row_of = torch.unique(kept.image_index, return_inverse=True)
+        return samples.to(self.output.device), TextLines(row_of, kept.quads, kept.texts, kept.languages)
+
+    @once
+    def decoded(self) -> torch.Tensor:
+        """(U, 3, H, W) in [-1, 1]: the estimates of the samples with lines, as pictures."""
+        samples, images = self.places[0], self.batch.images
+        self.checks.add("reading terms: images", images)
+        gain = self.instruments.process.amplification(self.t[samples])
+        self.checks.add("reading terms: amplification of the estimate of x0", gain, samples, BLIND)
+        decoded = self.instruments.decode(self.estimate(samples))
+        require_shape("decode(x0)", decoded, (len(samples), *images.shape[1:]))
+        self.checks.add("reading terms: decoded x0", decoded, samples)
+        return decoded.clamp(-1, 1)
+
+    @once
+    def crops(self) -> torch.Tensor:
+        """(K, 3, 48, 320) in [-1, 1], the lines of the estimate, upright."""
+        return crop_lines(self.decoded, self.places[1])
+
+    @once
+    def seen(self):
+        """What the recogniser makes of them: ``.features`` (K, T, D), ``.logits`` (K, T, classes)."""
+        return self.instruments.read(self.crops, self.places[1], self.batch.images.shape[-2:])
+
+    @cached_property
+    def truth(self) -> torch.Tensor:
+        """(K, T, D) features of the true lines, without gradient."""
+        images, lines = self.batch.images, self.lines
+        if self.reference is not None:
+            return self.reference[self.rows]
+        if self.instruments.cache is not None:
+            return self.instruments.cache.features(self.instruments.features, images, lines,
+                                                   self.batch.indices.tolist())
+        samples, inside = self.places
+        return self.instruments.features(images[samples], inside)
+
+    @once
+    def layers(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Maps of every stage of the recogniser, of the estimate's lines and of the true ones (no gradient)."""
+        samples, inside = self.places
+        with torch.no_grad():
+            true = self.instruments.recognizer.feature_maps(crop_lines(self.batch.images[samples], inside))
+        return self.instruments.recognizer.feature_maps(self.crops), true
+
+    @cached_property
+    def targets(self) -> list[Sequence[int]]:
+        """Class ids of the K texts."""
+        return [self.instruments.recognizer.charset.encode(text) for text in self.lines.texts]
+
+    @cached_property
+    def text_region(self) -> torch.Tensor:
+        """(B, 1, H, W) in {0, 1}: the union of the position masks of each image."""
+        return text_region(self.batch)
+
+    # checks
+
+    @property
+    def checks(self) -> FiniteChecks:
+        """Tensors to be tested for NaN and infinity when all losses are there."""
+        return self.memo.setdefault("checks", FiniteChecks())
+
+    def check_inputs(self) -> None:
+        """Raise ValueError for shapes that do not agree; remember the inputs to be tested."""
+        for name in ("latents", "noise"):
+            require_shape(name, getattr(self, name), tuple(self.output.shape))
+        require_shape("timesteps", self.timesteps, (len(self),))
+        require_shape("images", self.batch.images, (len(self), 3, None, None))
+        named = {"model_output": self.output, "latents": self.latents, "noise": self.noise,
+                 "invalid_mask": self.batch.invalid_mask}
+        for name, value in named.items():
+            if value is not None:
+                self.checks.add(f"simple term: {name}", value)
+
+
+def text_region(batch) -> torch.Tensor:
+    """(B, 1, H, W) in {0, 1}: the union of the position masks of each image of an AnyTextBatch."""
+    region = torch.zeros_like(batch.images[:, :1])
+    index = batch.lines.image_index.to(region.device)
+    return region.index_add(0, index, batch.positions.to(region)).clamp(max=1)

@@ -143,6 +143,15 @@ def test_a_run_leaves_its_configuration_and_its_model(runs, uninterrupted):
     assert torch.equal(dict(model.named_parameters())[name], average[name])  # the average is what is handed on
 
 
+def test_the_defaults_for_generation_go_along_and_the_abilities_do_not(runs, uninterrupted):
+    start = runs / "whole" / "model"
+    defaults = {"width": 192, "height": 64, "cfg_scale": 1.0, "capabilities": {"colors": "brightness"}}
+    (start / "generation.json").write_text(json.dumps(defaults), encoding="utf-8")
+    assert main(["fit", *arguments(runs, "tuned", "--model.model", str(start), "--max_steps", "1")]) == 0
+    written = json.loads((runs / "tuned" / "model" / "generation.json").read_text(encoding="utf-8"))
+    assert written == {"width": 192, "height": 64, "cfg_scale": 1.0}
+
+
 def test_validation_with_the_configuration_of_a_run(runs, uninterrupted, capsys):
     """`anytext validate` takes the run's own configuration and checkpoint, and measures with the average."""
     status = main(["validate", "--config", str(runs / "whole" / "config.yaml"), "--ckpt_path", "last", "--val",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,12 +10,18 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 from safetensors import SafetensorError
 
+from anytext_lib.data.folder import find_sample
 from anytext_lib.training.callbacks.ema import averaged_weights
 from anytext_lib.training.storage import RunStateError, write_message
+
+DEFAULTS_FILE = "generation.json"  # size, guidance and prompts that suit a model; the folder ``generation`` reads it
 
 
 class ExportModel(pl.Callback):
     """Writes ``RUN/model`` with ``save_pretrained`` at the end of training; with the average if there is one.
+
+    Defaults for generation go along from the folder that training started from, its ``capabilities`` excepted: what the
+    model can do after more training is for its trainer to say.
 
     Args:
         at_steps: optimizer steps after which the model is written as well, to ``RUN/model_step=N``.
@@ -41,9 +48,18 @@ class ExportModel(pl.Callback):
         try:
             with averaged_weights(trainer, module):
                 module.model.save_pretrained(fresh)
+            _carry_defaults(module.hparams.get("model"), fresh)
             shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(fresh, ignore_errors=True)
             raise RunStateError(write_message(folder, error, 0)) from error
         rank_zero_info(f"the trained model is in {folder}")
+
+
+def _carry_defaults(started_from: str | None, folder: Path) -> None:
+    source = find_sample(started_from) / DEFAULTS_FILE if isinstance(started_from, str) else None
+    if source is not None and source.is_file():
+        defaults = json.loads(source.read_text(encoding="utf-8"))
+        defaults.pop("capabilities", None)
+        (folder / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n", encoding="utf-8")

@@ -86,7 +86,7 @@ class Case:
         return result
 
     def _notebook(self) -> tuple[dict[str, float], str | None]:
-        out = FOLDER / "executed" / self.profile / self.variant.name
+        out = FOLDER / "executed" / self.profile / f"{self.book.number}.{self.variant.name}"
         command = [sys.executable, "-m", "anytext_lib.cli", "course", "run", self.book.number,
                    "--profile", self.profile, "--device", "cpu", "--out", str(out)]
         for name, value in self.parameters().items():

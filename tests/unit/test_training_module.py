@@ -284,7 +284,7 @@ def test_the_weighting_is_an_option_of_fit(tmp_path):
 def test_a_bad_weighting_is_refused_in_one_line(tmp_path, capsys, options, message):
     assert main(["fit", "--config", "tiny.yaml", "--runs", str(tmp_path), *options]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("anytext:") == 1 and "Traceback" not in error
+    assert message in error and error.count("anytext fit:") == 1 and "Traceback" not in error
 
 
 @pytest.mark.parametrize(("size", "accumulate", "factors"),
@@ -334,4 +334,4 @@ def test_losses_are_a_list_on_the_command_line(tmp_path):
 def test_a_wrong_list_of_losses_is_refused_in_one_line(tmp_path, capsys, options, message):
     assert main(["fit", "--config", "tiny.yaml", "--runs", str(tmp_path), *options]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("anytext:") == 1 and "Traceback" not in error
+    assert message in error and error.count("anytext fit:") == 1 and "Traceback" not in error

@@ -10,7 +10,6 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 PROFILE ?= quick
 JOBS ?= 2
 IN := .venv/bin/python -m
-AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{printf "%-17s %s\n", $$1, $$2}'
@@ -24,8 +23,8 @@ setup: ## make .venv and install the course into it (the commands below do this 
 course: setup ## run every notebook (profile quick) and compare its numbers with the recorded ones
 	@.venv/bin/anytext course run --profile $(PROFILE) --jobs $(JOBS) --check
 
-lab: setup ## open the course in JupyterLab
-	@$(IN) jupyterlab --ServerApp.root_dir="$(CURDIR)" $(AS_ROOT) $(LAB_ARGS) notebooks/00_start_here.ipynb
+lab: setup ## open the course in JupyterLab, on copies of your own in work/
+	@.venv/bin/anytext course lab -- $(LAB_ARGS)
 
 test: setup ## lint, then run every test, the notebooks included
 	@$(IN) ruff check --quiet .
@@ -35,7 +34,7 @@ portable: setup ## measure how far every recorded number spreads over instructio
 	@$(IN) tests.portability --profile $(PROFILE) --jobs $(JOBS) $(SWEEP_ARGS)
 
 elsewhere: setup ## golden tests and notebooks 03 05 06 08 14 as on two other processors (SSE4.1; AVX2)
-	@$(IN) tests.portability --fast
+	@$(IN) tests.portability --fast --jobs $(JOBS)
 
 lint: setup ## check the style of the code and the notebooks
 	@$(IN) ruff check .

@@ -15,7 +15,7 @@ EPILOG = (
     "found something, or training failed; 2 the request was wrong; 130 interrupted, 143 stopped; both after saving."
 )
 LIBRARY = {
-    "course": ("anytext_lib.course.command", "the notebooks: run, list, check, exercises, experiment"),
+    "course": ("anytext_lib.course.command", "the notebooks: run, list, check, exercises, lab, experiment"),
     "doctor": ("anytext_lib.doctor", "what is here and what is missing"),
     "data": ("anytext_lib.data.command", "check, convert and index annotated pictures"),
     "convert": ("anytext_lib.models.command", "upstream's checkpoints to this library's and back"),
@@ -30,6 +30,8 @@ INTERRUPTED = 130
 AFTER_CTRL_C = {"course": "the notebooks that were running have been stopped",
                 "evaluate": "the same command goes on from there"}
 """What else is to be said when a command was interrupted."""
+PRESSED: list[int] = []
+"""Signals of Ctrl-C that this process has got; another one ends it at once."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     This is the one place where errors of the commands are caught: ``AnyTextError``, and what Ctrl-C raises.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        _listen()
     try:
         return _run(given)
     except BaseException as error:
@@ -51,15 +55,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupted(arguments: list[str], last: bool) -> int:
-    """Say so in one line; ``last``: Python ends after this, and another Ctrl-C shall not show a traceback."""
-    if last:
-        import os
-        import signal
+    """Say so in one line; ``last``: end the process as well.
 
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    Python itself would take seconds to end, and, where Ctrl-C came in the midst of code that is run from a text (as
+    named tuples are), die of the signal in the place of returning a status.
+    """
     after = AFTER_CTRL_C.get(arguments[0]) if arguments else None
     line_end = "\n" if sys.stderr.isatty() else ""  # behind the terminal's ^C
     print(f"{line_end}{_name(arguments)}: interrupted" + (f"; {after}" if after else ""), file=sys.stderr, flush=True)
+    if last:
+        import atexit
+        import os
+
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
     return INTERRUPTED
 
 
@@ -127,8 +137,26 @@ def _name(arguments: list[str]) -> str:
     return " ".join(["anytext", arguments[0], *parts])
 
 
+def _listen() -> None:
+    """Remember Ctrl-C: a library that is interrupted while it is imported may end in any error, much later."""
+    import signal
+
+    def press(number: int, frame) -> None:
+        if PRESSED:
+            import os
+
+            os._exit(INTERRUPTED)
+        PRESSED.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, press)
+
+
 def _came_of_interrupt(error: BaseException) -> bool:
     """Whether Ctrl-C is the reason: imports of C++ and Lightning turn KeyboardInterrupt into errors of their own."""
+    if PRESSED:
+        return True
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

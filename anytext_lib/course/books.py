@@ -96,6 +96,14 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def write_if_new(path: Path, text: str) -> list[Path]:
+    """Write `text` to `path` unless it stands there already; return [path] if it was written, else []."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return []
+    write_atomically(path, text)
+    return [path]
+
+
 def tags(cell) -> list[str]:
     """The tags of a cell."""
     return list(cell.get("metadata", {}).get("tags", []))

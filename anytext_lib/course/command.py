@@ -23,10 +23,10 @@ def add_course_commands(parser: ArgumentParser) -> None:
     parts = parser.add_subcommands(required=True)
     parts.add_subcommand("run", _run_parser(), help="execute notebooks and hold their numbers to the baselines")
     parts.add_subcommand("list", _selection("List the notebooks."), help="list the notebooks and their parameters")
-    parts.add_subcommand("check", _selection("Check the saved notebooks against the rules of the course."),
-                         help="check saved notebooks and learners' copies")
+    parts.add_subcommand("check", _check_parser(), help="check saved notebooks and learners' copies")
     parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
                          help="write the learners' copies, without solutions")
+    parts.add_subcommand("lab", _lab_parser(), help="open working copies of the notebooks in JupyterLab")
     parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
 
 
@@ -43,6 +43,20 @@ def _folder(parser: ArgumentParser) -> ArgumentParser:
 def _selection(description: str) -> ArgumentParser:
     parser = _folder(ArgumentParser(description=description))
     parser.add_argument("notebooks", type=str, nargs="*", help="numbers or names, as 02 or 02_diffusion (default: all)")
+    return parser
+
+
+def _check_parser() -> ArgumentParser:
+    parser = _selection("Check the saved notebooks against the rules of the course.")
+    parser.add_argument("--fix", action="store_true",
+                        help="first mend what needs no run: links, figures, lines of cost, metadata, learners' copies, "
+                             "the README's table")
+    return parser
+
+
+def _lab_parser() -> ArgumentParser:
+    parser = _folder(ArgumentParser(description="Open the course in JupyterLab, on copies in the folder work."))
+    parser.add_argument("options", type=str, nargs="*", help="options of JupyterLab, after --, as -- --no-browser")
     return parser
 
 
@@ -119,11 +133,13 @@ def list_notebooks(options: Namespace) -> int:
 
 def check(options: Namespace) -> int:
     """`anytext course check`."""
-    from anytext_lib.course import books
+    from anytext_lib.course import books, form
     from anytext_lib.course.hygiene import check_course, check_notebook
 
     folder = notebooks_folder(options.folder)
     chosen = books.select(books.find_books(folder), options.notebooks)
+    for path in form.fix(folder, chosen) if options.fix else []:
+        print(f"mended {path.relative_to(folder)}")
     problems = [problem for book in chosen for problem in check_notebook(book.path)]
     if not options.notebooks:
         problems += check_course(folder)
@@ -142,6 +158,13 @@ def exercises(options: Namespace) -> int:
     return 0
 
 
+def lab(options: Namespace) -> int:
+    """`anytext course lab`."""
+    from anytext_lib.course.workspace import open_lab
+
+    return open_lab(notebooks_folder(options.folder), options.options)
+
+
 def experiment(options: Namespace) -> int:
     """`anytext course experiment`."""
     chosen = import_module(f"anytext_lib.course.experiments.{options.name}")
@@ -149,5 +172,6 @@ def experiment(options: Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
-    "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "experiment": experiment,
+    "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "lab": lab,
+    "experiment": experiment,
 }

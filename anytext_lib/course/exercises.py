@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import ast
 import copy
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from anytext_lib.course import books
+from anytext_lib.course import books, contents, links
 from anytext_lib.course.paths import CourseError
-from anytext_lib.course.provenance import COST_MARK, clean
+from anytext_lib.course.provenance import COST_MARK, NAVIGATION_MARK, clean
 
-FOLDER = "exercises"
+FOLDER = contents.EXERCISES
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-PLACEHOLDER = "...  # your answer"
+MARK = "# your answer"
 NOTE = (
-    "> This is the learner's copy: the exercises wait for your answers (`...  # your answer`), and each is followed by "
+    "> This is the learner's copy: the exercises wait for your answers (`# your answer`), and each is followed by "
     "a check that gives hints. The page with results and solutions is [{name}](../{name}.ipynb)."
 )
 
 
 def strip_solutions(source: str, name: str) -> str:
-    """`source` with each block between BEGIN and END replaced by a placeholder at the block's indentation.
+    """`source` with each block between BEGIN and END replaced by a place for the answer, `...` inside of a function.
 
     Raises CourseError, naming the notebook, when the marks do not pair.
     """
@@ -30,7 +30,8 @@ def strip_solutions(source: str, name: str) -> str:
         mark = line.strip()
         if mark == (END if inside else BEGIN):
             if not inside:
-                kept.append(line[: len(line) - len(line.lstrip())] + PLACEHOLDER)
+                indentation = line[: len(line) - len(line.lstrip())]
+                kept.append(f"{indentation}...  {MARK}" if indentation else MARK)  # a bare ... would be shown
             inside = not inside
         elif mark in (BEGIN, END):
             raise CourseError(f"{name}: {mark!r} does not pair with its counterpart in the cell {source[:60]!r}.")
@@ -41,34 +42,38 @@ def strip_solutions(source: str, name: str) -> str:
     return "\n".join(kept)
 
 
-def learner_copy(notebook, name: str):
-    """A copy of the notebook for learners: no solutions, no outputs, no provenance; the checks stay."""
+def learner_copy(notebook, book: books.Book, chapters: Sequence[books.Book]):
+    """A copy of the notebook for learners: no solutions, no outputs, no provenance; the checks stay.
+
+    Its links lead to the pages, but for those to the previous and the next page, which lead to their copies.
+    """
     copied = books.without_injected(copy.deepcopy(notebook))
     clean(copied)
     copied.metadata.pop("anytext", None)
     for cell in copied.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            cell.source = strip_solutions(cell.source, name)
+            cell.source = strip_solutions(cell.source, book.name)
             cell.metadata.pop("jupyter", None)
         else:
-            cell.source = re.sub(r"\]\(\.\./", "](../../", cell.source)
+            cell.source = links.prefixed(cell.source, "../")
     first = copied.cells[0]
-    lines = [line for line in first.source.splitlines() if not line.startswith(COST_MARK)]
-    first.source = "\n".join([lines[0], "", NOTE.format(name=name), *lines[1:]])
+    title, *lines = [line for line in first.source.splitlines() if not line.startswith((COST_MARK, NAVIGATION_MARK))]
+    first.source = f"{title}\n\n{NOTE.format(name=book.name)}\n\n" + "\n".join(lines).strip()
+    contents.write_navigation(copied, contents.navigation(book, chapters, copy=True))
     return copied
 
 
-def learner_text(book: books.Book) -> str:
+def learner_text(book: books.Book, chapters: Sequence[books.Book]) -> str:
     """The text of the learner's copy of `book`."""
-    return books.as_text(learner_copy(books.read(book.path), book.name))
+    return books.as_text(learner_copy(books.read(book.path), book, chapters))
 
 
 def write_all(folder: Path) -> list[Path]:
     """Write the learners' copies of all notebooks in `folder`, remove those of none; return what was written."""
     target = folder / FOLDER
     chapters = books.find_books(folder)
-    wanted = {target / book.path.name: learner_text(book) for book in chapters}
+    wanted = {target / book.path.name: learner_text(book, chapters) for book in chapters}
     for path in target.glob("*.ipynb"):
         if path not in wanted:
             path.unlink()
@@ -86,7 +91,7 @@ def stale(folder: Path) -> list[str]:
         path = folder / FOLDER / book.path.name
         if not path.exists():
             problems.append(f"{FOLDER}/{path.name} is missing; {remedy}")
-        elif path.read_text(encoding="utf-8") != learner_text(book):
+        elif path.read_text(encoding="utf-8") != learner_text(book, chapters):
             problems.append(f"{FOLDER}/{path.name} is out of date; {remedy}")
     names = {book.path.name for book in chapters}
     extra = [path.name for path in sorted((folder / FOLDER).glob("*.ipynb")) if path.name not in names]

@@ -7,20 +7,19 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from anytext_lib.course import books, exercises, provenance
+from anytext_lib.course import books, contents, exercises, form, links, provenance
 from anytext_lib.course.paths import CourseError
 from anytext_lib.course.profiles import load_profiles
 from anytext_lib.course.record import records_of
 
-TAGS = {"parameters", books.INJECTED, "solution", "exercise", "check", "nbval-check-output"}
-MAX_LINES, MAX_BYTES, MIN_EXERCISES = 30, 1_000_000, 2
+TAGS = {"parameters", books.INJECTED, "solution", "exercise", "check", "nbval-check-output", provenance.MAP}
+MAX_LINES, MAX_BYTES, MIN_EXERCISES = 30, 2_000_000, 2
+FIX = "run `anytext course check --fix`"
 MACHINE_PATH = re.compile(r"(?<![\w/])/(?:home|root|tmp|work|Users|mnt|opt|var)/[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+")
 WARNING = re.compile(r"\b\w*Warning: ")
 BAR = re.compile(r"\d+%\|")
+FAILED = re.compile(r"✗.*|\bNot yet: .*")
 DATA_URI = re.compile(r"data:image/[\w+]+;base64,[A-Za-z0-9+/=]+")
-IMAGE = re.compile(r"<img\b[^>]*>")
-ALT = re.compile(r'\balt="[^"]*[^"\s][^"]*"')
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def check_notebook(path: Path) -> list[str]:
@@ -44,15 +43,20 @@ def _texts(notebook) -> Iterator[tuple[int, str]]:
 
 
 def title_and_cost(notebook, path: Path) -> list[str]:
-    """The first cell has a title and the line of cost that the recorded costs give."""
+    """The first cell has a title, and a run of the notebook has been recorded."""
     first = notebook.cells[0] if notebook.cells else None
     if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
         return ["the first cell must be markdown and begin with a title, `# ...`"]
-    wanted = provenance.cost_line(provenance.load_costs(path.parent).get(path.stem[:2], {}))
-    lines = [line for line in first.source.splitlines() if line.startswith(provenance.COST_MARK)]
-    if lines == [wanted] and "not measured yet" not in wanted:
+    costs = provenance.load_costs(path.parent).get(path.stem[:2], {})
+    return [] if any(provenance.cost_parts(costs)) else ["has no recorded cost; run `anytext course run --in-place`"]
+
+
+def published_form(notebook, path: Path) -> list[str]:
+    """The page has the form that publication gives: see `form.STEPS`."""
+    if title_and_cost(notebook, path):
         return []
-    return [f"the line of cost below the title must be {wanted!r}; it is written by `anytext course run --in-place`"]
+    book = books.Book(path)
+    return [f"{what}; {FIX}" for what in form.unfinished(notebook, book, books.find_books(path.parent))]
 
 
 def parameters_cell(notebook, path: Path) -> list[str]:
@@ -93,7 +97,7 @@ def fresh(notebook, path: Path) -> list[str]:
     stamped = notebook.metadata.get("anytext")
     if not stamped:
         return ["has no provenance; run `anytext course run --in-place`"]
-    if stamped.get("source_hash") != provenance.source_hash(notebook):
+    if not provenance.is_fresh(notebook):
         return ["was changed after it ran (stale outputs); run `anytext course run --in-place`"]
     return []
 
@@ -112,30 +116,39 @@ def quiet_outputs(notebook, path: Path) -> list[str]:
     return problems
 
 
+def no_failed_check(notebook, path: Path) -> list[str]:
+    """No output holds a check that failed."""
+    return [f"code cell {number} holds a failed check: {found.group().strip()[:80]!r}"
+            for number, text in _texts(notebook) if (found := FAILED.search(text))]
+
+
 def figures(notebook, path: Path) -> list[str]:
-    """Every image has alternative text."""
+    """Every image is image/png with alternative text in its metadata, where each viewer looks for it."""
     problems = []
     for number, cell in enumerate(books.code_cells(notebook), start=1):
         for output in cell.outputs:
-            data = output.get("data", {})
-            bare = any(mime.startswith("image/") for mime in data)
-            if bare or any(not ALT.search(tag) for tag in IMAGE.findall(DATA_URI.sub("", data.get("text/html", "")))):
+            data, metadata = output.get("data", {}), output.get("metadata", {})
+            kinds = [mime for mime in data if mime.startswith("image/")]
+            words = (metadata.get("image/png", {}).get("alt", ""), metadata.get("vscode_altText", ""))
+            if kinds and (kinds != ["image/png"] or not all(text.strip() for text in words)):
                 problems.append(f"code cell {number} shows a figure without alternative text; use show(fig, alt=...)")
+            elif not kinds and "<img" in data.get("text/html", ""):
+                problems.append(f"code cell {number} shows a picture as HTML, which many viewers hide; use show(fig)")
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "markdown" and re.search(r"!\[\s*\]\(", cell.source):
             problems.append(f"cell {number} holds a picture without alternative text: ![]( needs words")
     return problems
 
 
-def no_widget_state(notebook, path: Path) -> list[str]:
-    """Nothing in the file needs a running widget."""
-    shown = any(WIDGET in output.get("data", {}) for cell in books.code_cells(notebook) for output in cell.outputs)
-    return ["holds widget state; publish it with `anytext course run --in-place`"] if (
-        shown or "widgets" in notebook.metadata) else []
+def living_links(notebook, path: Path) -> list[str]:
+    """Every relative link leads to a file."""
+    return [f"cell {number} has a link to {target!r}, where there is nothing"
+            for number, cell in enumerate(notebook.cells, start=1) if cell.cell_type == "markdown"
+            for target in links.dead(cell.source, path.parent)]
 
 
 def size(notebook, path: Path) -> list[str]:
-    """The file is at most one megabyte."""
+    """The file is at most two megabytes."""
     length = path.stat().st_size
     return [f"is {length:,} bytes large, at most {MAX_BYTES:,} (fewer or smaller figures)"] * (length > MAX_BYTES)
 
@@ -184,8 +197,8 @@ def explores_and_records(notebook, path: Path) -> list[str]:
 
 
 RULES: tuple[Callable, ...] = (
-    title_and_cost, parameters_cell, cell_form, executed_in_order, fresh, quiet_outputs, figures, no_widget_state,
-    size, kernel, solved_exercises, explores_and_records,
+    title_and_cost, published_form, parameters_cell, cell_form, executed_in_order, fresh, quiet_outputs,
+    no_failed_check, figures, living_links, size, kernel, solved_exercises, explores_and_records,
 )
 
 
@@ -201,7 +214,13 @@ def check_course(folder: Path) -> list[str]:
         for number, setting in profile.settings.items():
             if number in by_number:
                 problems += _bad_overrides(by_number[number], profile.name, setting.parameters)
-    return problems + exercises.stale(folder)
+    return problems + exercises.stale(folder) + _copies_with_dead_links(folder) + contents.stale_readme(folder)
+
+
+def _copies_with_dead_links(folder: Path) -> list[str]:
+    copies = sorted((folder / exercises.FOLDER).glob("*.ipynb"))
+    return [f"{exercises.FOLDER}/{path.stem}: {message}" for path in copies
+            for message in living_links(books.read(path), path)]
 
 
 def _bad_overrides(book: books.Book, profile: str, overrides: dict) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from anytext_lib import __version__
 from anytext_lib.course import books
@@ -22,18 +22,34 @@ PACKAGES = (
 )
 COST_MARK = "**Cost:**"
 """Begins the line of cost below a notebook's title; the line is written by `anytext course run --in-place`."""
+NAVIGATION_MARK = "**Pages:**"
+"""Begins the line of links to other pages, below the title and at the end of a page; written like the line of cost."""
+MAP = "map"
+"""The tag of a cell that holds the table of all pages, which is written when pages are published."""
+LANGUAGE = {
+    "codemirror_mode": {"name": "ipython", "version": 3}, "file_extension": ".py", "mimetype": "text/x-python",
+    "name": "python", "nbconvert_exporter": "python", "pygments_lexer": "ipython3",
+}
+"""What JupyterLab writes about the language, but for Python's version."""
 COSTS_HEADER = "# What a run of each notebook cost, written by `anytext course run` with --in-place.\n"
 
 
 def source_hash(notebook) -> str:
-    """SHA-256 of the notebook's sources and tags: outputs, injected cells and the line of cost do not count."""
+    """SHA-256 of the notebook's sources and tags. Outputs, injected cells and what publication writes do not count."""
+    cells = [cell for cell in notebook.cells if books.INJECTED not in books.tags(cell)]
     parts = []
-    for index, cell in enumerate(cell for cell in notebook.cells if books.INJECTED not in books.tags(cell)):
-        source = cell.source
-        if index == 0:
-            source = "\n".join(line for line in source.splitlines() if not line.startswith(COST_MARK))
+    for index, cell in enumerate(cells):
+        source = "" if MAP in books.tags(cell) else cell.source
+        if index in (0, len(cells) - 1):
+            lines = source.splitlines()
+            source = "\n".join(line for line in lines if not line.startswith((COST_MARK, NAVIGATION_MARK))).rstrip()
         parts.append([cell.cell_type, source, books.tags(cell)])
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+
+
+def is_fresh(notebook) -> bool:
+    """Whether the outputs of a notebook belong to its sources, as far as its provenance tells."""
+    return notebook.metadata.get("anytext", {}).get("source_hash") == source_hash(notebook)
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
@@ -89,12 +105,14 @@ def stamp(notebook, *, profile: str, parameters: Mapping[str, Any], where: Mappi
 
 
 def clean(notebook) -> None:
-    """Reduce the metadata to what the course keeps: kernel, language, tags and hidden sources."""
+    """Reduce the metadata to what the course keeps (tags, hidden sources) and to what JupyterLab writes itself."""
+    meta = notebook.metadata
+    version = meta.get("language_info", {}).get("version") or meta.get("anytext", {}).get("python")
     kept = {"kernelspec", "language_info", "anytext"}
-    for key in [key for key in notebook.metadata if key not in kept]:
-        del notebook.metadata[key]
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata["language_info"] = {"name": "python"}
+    for key in [key for key in meta if key not in kept]:
+        del meta[key]
+    meta["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    meta["language_info"] = LANGUAGE | {"version": version or platform.python_version()}
     for cell in notebook.cells:
         cell.metadata = type(cell.metadata)(
             {key: value for key, value in cell.metadata.items() if key in {"tags", "jupyter"} and value}
@@ -128,15 +146,31 @@ def save_cost(folder: Path, number: str, stamped: Mapping[str, Any]) -> dict[str
     return costs[number]
 
 
+class Cost(NamedTuple):
+    """What a recorded run cost, as readers see it: the time, the peak memory, and on what."""
+
+    time: str
+    memory: str
+    machine: str
+
+
+def cost_parts(costs: Mapping[str, Mapping[str, Any]]) -> tuple[Cost | None, Cost | None]:
+    """The costs of a notebook with its defaults on a CPU, and on a GPU; None where no run was recorded."""
+    cpu, gpu = costs.get("default.cpu"), costs.get("gpu.cuda") or costs.get("default.cuda")
+    shown = [None, None]
+    if cpu is not None:
+        threads = f"{cpu['threads']} CPU core{'s' * (cpu['threads'] != 1)}"
+        shown[0] = Cost(_time(cpu), _memory(cpu), f"{threads} ({cpu['cpu']})")
+    if gpu is not None:
+        shown[1] = Cost(_time(gpu), _memory(gpu), f"a GPU ({gpu['gpu']})")
+    return tuple(shown)
+
+
 def cost_line(costs: Mapping[str, Mapping[str, Any]]) -> str:
     """The line of cost below a title, from measured runs: with the defaults on a CPU, and on a GPU."""
-    parts = []
-    if (cpu := costs.get("default.cpu")) is not None:
-        threads = f"{cpu['threads']} CPU core{'s' * (cpu['threads'] != 1)}"
-        parts.append(f"{_time(cpu)} on {threads} ({cpu['cpu']}), peak memory {_memory(cpu)}")
-    gpu = costs.get("gpu.cuda") or costs.get("default.cuda")
-    if gpu is not None:
-        parts.append(f"{_time(gpu)} on a GPU ({gpu['gpu']})")
+    cpu, gpu = cost_parts(costs)
+    parts = [f"{cpu.time} on {cpu.machine}, peak memory {cpu.memory}"] if cpu else []
+    parts += [f"{gpu.time} on {gpu.machine}"] if gpu else []
     return f"{COST_MARK} {'; '.join(parts) or 'not measured yet'}."
 
 

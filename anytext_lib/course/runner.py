@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course import books, process, provenance
+from anytext_lib.course import books, form, process, provenance
 from anytext_lib.course.baselines import Baselines, duplicates
 from anytext_lib.course.books import Book
 from anytext_lib.course.paths import CourseError, notebooks_folder
 from anytext_lib.course.profiles import Profile, load_profiles
 from anytext_lib.course.record import Record, fold, records_of
+from anytext_lib.files import explained_output, folder_lock
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -54,8 +55,14 @@ class Outcome:
 
 
 def run(request: Request, say: Callable[..., None] = print) -> int:
-    """Run the notebooks that `request` asks for, telling progress through `say`; return the exit status."""
-    return Course(request, say).run()
+    """Run the notebooks that `request` asks for, telling progress through `say`; return the exit status.
+
+    Raises CourseError for a wrong request, FolderBusyError where another run writes into the same folder, and
+    OutputError where the folder cannot be written.
+    """
+    course = Course(request, say)
+    with folder_lock(course.out, "another folder by --out"), explained_output(course.out, "another folder by --out"):
+        return course.run()
 
 
 class Course:
@@ -110,6 +117,8 @@ class Course:
         if self.request.update_baselines and not any(outcome.status != "ok" for outcome in outcomes):
             self.baselines.save()
             self.say(f"Wrote {self.baselines.title}.")
+        if self.request.in_place:
+            form.refresh_map(self.folder)
         return self._conclude(outcomes)
 
     def _task(self, book: Book) -> process.Task:
@@ -140,9 +149,8 @@ class Course:
         records = records_of(notebook)
         problems = self._problems(book, notebook, task, ending, records)
         if not problems and self.request.in_place:
-            costs = provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
-            provenance.write_cost_line(notebook, costs)
-            notebook.metadata["anytext"]["source_hash"] = provenance.source_hash(notebook)  # one line more
+            provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
+            form.finish(notebook, book, books.find_books(self.folder))
         books.write_atomically(task.output, books.as_text(notebook))
         if not problems and self.request.in_place:
             books.write_atomically(book.path, books.as_text(notebook))

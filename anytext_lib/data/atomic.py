@@ -32,7 +32,7 @@ def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, AnyTextError) or error.errno is None or not _concerns(error, temporary, final):
             raise
-        remedy = "free some room, or choose another disk" if error.errno in _FULL else "choose a folder that is yours"
+        remedy = "free some room, or choose another disk" if error.errno in _FULL else "choose another place"
         raise UnwritableError(f"cannot write {final}: {os.strerror(error.errno)}; {remedy}") from error
     finally:
         with contextlib.suppress(OSError):

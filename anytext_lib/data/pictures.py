@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from anytext_lib.errors import AnyTextError
 
-MOST_PIXELS = 2**26  # 67 million, as 8192 x 8192: 0.2 GB in RGB, and twice to three times as much while it is decoded
+MOST_PIXELS = 51_000_000  # what a camera of 50 megapixels takes: 0.15 GB in RGB, up to 0.8 GB while it is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
 """Formats that are read. Those that run another program or describe drawings (EPS, PDF, WMF) are not."""
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
@@ -96,6 +97,7 @@ def _opened(source: bytes | str | os.PathLike) -> Iterator:
     """A ``PIL.Image`` that is not decoded yet; whatever a damaged file makes Pillow raise becomes a PictureError."""
     from PIL import Image, UnidentifiedImageError
 
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower, and an error
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source), formats=FORMATS) as file:
             check_size(*file.size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +33,8 @@ def add_evaluate_commands(parser: ArgumentParser) -> None:
 
 def run_evaluate(options: Namespace) -> int:
     """Do what ``options`` (of ``evaluate_parser``) ask; returns the exit status."""
-    from anytext_lib.errors import AnyTextError
-
-    command = options.subcommand
-    try:
-        print(COMMANDS[command](options[command]))
-        return 0
-    except (AnyTextError, OSError, ValueError) as error:
-        print(f"anytext evaluate {command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\nanytext evaluate {command}: interrupted; the same command goes on from there", file=sys.stderr)
-        return 130
+    print(COMMANDS[options.subcommand](options[options.subcommand]))
+    return 0
 
 
 def ocr(options: Namespace) -> str:
@@ -179,12 +168,8 @@ def _given(options: Namespace) -> dict[str, Any]:
 
 def _device(name: str | None) -> Any:
     from anytext_lib.device import pick_device
-    from anytext_lib.evaluation.errors import EvaluationError
 
-    try:
-        return pick_device(name)
-    except RuntimeError as error:
-        raise EvaluationError(str(error)) from error
+    return pick_device(name)
 
 
 def _told(lines: list[str], result: dict, options: Namespace) -> str:

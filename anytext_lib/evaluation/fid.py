@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from anytext_lib.data.index import print_report
-from anytext_lib.evaluation.errors import EvaluationError, MissingFileError
+from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.evaluation.items import SUFFIXES, Picture
 from anytext_lib.evaluation.journal import Journal
 from anytext_lib.evaluation.measure import measure
@@ -34,10 +34,10 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     covariances are singular.
 
     Raises:
-        EvaluationError: fewer than two pictures, or features that do not agree.
+        OptionError: fewer than two pictures, or features that do not agree.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
-        raise EvaluationError(f"FID needs two sets of at least two rows of features each, got "
+        raise OptionError(f"FID needs two sets of at least two rows of features each, got "
                               f"{real.shape} and {fake.shape}")
     (mean_r, root_r), (mean_g, root_g) = (_root(torch.from_numpy(np.array(rows, np.float64))) for rows in (real, fake))
     cross = torch.linalg.svdvals(root_r @ root_g.T).sum()
@@ -55,7 +55,7 @@ def fid_by_size(real: np.ndarray, fake: np.ndarray, sizes: Sequence[int], draws:
                 seed: int = 0) -> dict[int, list[float]]:
     """FID of ``draws`` random subsets of so many generated pictures, against all real ones: how it falls."""
     if not all(2 <= size <= len(fake) for size in sizes):
-        raise EvaluationError(f"sizes lie between 2 and the {len(fake)} generated pictures, got {list(sizes)}")
+        raise OptionError(f"sizes lie between 2 and the {len(fake)} generated pictures, got {list(sizes)}")
     rng = np.random.default_rng(seed)
     return {size: [frechet_distance(real, fake[rng.choice(len(fake), size, replace=False)]) for _ in range(draws)]
             for size in sizes}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword
-from anytext_lib.evaluation.errors import EvaluationError, MissingFileError
+from anytext_lib.errors import MissingFileError, OptionError
 
 SUFFIXES = (".jpg", ".png", ".jpeg", ".webp", ".bmp")
 MAX_LINES = 20  # upstream reads the first 20 lines of an entry
@@ -63,7 +63,7 @@ def find_pictures(annotations: str | os.PathLike, folder: str | os.PathLike | No
     root = _root(entries[0]) if folder is None else Path(folder)
     samples = _samples(entries, root) if per_item is None else list(range(per_item))
     if not samples or max_lines < 1:
-        raise EvaluationError(f"per_item and max_lines are at least 1, got {per_item} and {max_lines}")
+        raise OptionError(f"per_item and max_lines are at least 1, got {per_item} and {max_lines}")
     found, missing = [], []
     for item, entry in enumerate(entries):
         lines = tuple(line for line in entry.annotations if line.valid)[:max_lines]

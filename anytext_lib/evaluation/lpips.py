@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from anytext_lib.evaluation.errors import EvaluationError
+from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.weights import KnownWeights, load_into, load_tensors
 
 WEIGHTS = KnownWeights("LPIPS", "alexnet-owt-7be5be79.pth",
@@ -75,7 +75,7 @@ class LPIPS(nn.Module):
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         if first.shape != second.shape or first.ndim != 4 or min(first.shape[2:]) < SMALLEST:
-            raise EvaluationError(f"LPIPS compares images (B, 3, H, W) of one size, at least {SMALLEST} pixels high "
+            raise OptionError(f"LPIPS compares images (B, 3, H, W) of one size, at least {SMALLEST} pixels high "
                                   f"and wide; got {tuple(first.shape)} and {tuple(second.shape)}")
         maps = [self.backbone((x - self.shift) / self.scale) for x in (first, second)]
         return sum(((_unit(a) - _unit(b)) ** 2).mul(w[:, None, None]).sum(dim=1).mean(dim=(1, 2))

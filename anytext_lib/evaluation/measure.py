@@ -12,14 +12,14 @@ import numpy as np
 
 from anytext_lib.data.index import print_report
 from anytext_lib.data.pictures import decode_picture
-from anytext_lib.evaluation.errors import EvaluationError
+from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.items import Picture
 from anytext_lib.evaluation.journal import Journal
 
 Work = Callable[[Sequence[Picture], Sequence[np.ndarray]], Sequence[Mapping[str, Any]]]
 
 
-class PictureError(EvaluationError):
+class ComparedPictureError(OptionError):
     """A picture cannot be decoded; the message names it."""
 
 
@@ -35,12 +35,12 @@ def measure(pictures: Sequence[Picture], work: Work, journal: Journal, batch: in
         batch: pictures at a time. ``what``, ``report``: "12 of 40 ``what``" is reported every ten seconds.
 
     Raises:
-        PictureError: a picture cannot be decoded. EvaluationError: two pictures have one name.
+        ComparedPictureError: a picture cannot be decoded. OptionError: two pictures have one name.
     """
     if batch < 1:
-        raise EvaluationError(f"a batch has at least one picture, got {batch}")
+        raise OptionError(f"a batch has at least one picture, got {batch}")
     if len({picture.name for picture in pictures}) < len(pictures):
-        raise EvaluationError(f"{len(pictures)} pictures have only {len({p.name for p in pictures})} different names: "
+        raise OptionError(f"{len(pictures)} pictures have only {len({p.name for p in pictures})} different names: "
                               "an entry of the annotation file is there twice, or two stems are alike up to their "
                               "first dot")
     batches = [list(pictures[i : i + batch]) for i in range(0, len(pictures), batch)]
@@ -68,11 +68,11 @@ def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, RGB.
 
     Raises:
-        PictureError: it cannot be decoded.
+        ComparedPictureError: it cannot be decoded.
     """
     pixels, reason = decode_picture(path)
     if pixels is None:
-        raise PictureError(f"{path} cannot be read as a picture: {reason}. Or take it out of the folder")
+        raise ComparedPictureError(f"{path} cannot be read as a picture: {reason}. Or take it out of the folder")
     return pixels
 
 

@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anytext_lib.data.index import print_report
+from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.crops import CROPS, HEIGHT, WIDTH
-from anytext_lib.evaluation.errors import OTHER, EvaluationError
 from anytext_lib.evaluation.intervals import about
 from anytext_lib.evaluation.items import MAX_LINES, Picture, find_pictures
 from anytext_lib.evaluation.page import write_worst
 from anytext_lib.evaluation.protocols import LineScore, Protocol, protocol
 from anytext_lib.evaluation.provenance import checkpoint_identity, generation, recogniser_identity, sha256, versions
 from anytext_lib.evaluation.readings import LineReading, Readings, open_reader, read_pictures
-from anytext_lib.evaluation.results import write_result, write_table
+from anytext_lib.evaluation.results import write_result, write_table, written_folder
 from anytext_lib.evaluation.scores import score_lines, summarise, table
-from anytext_lib.files import explained_output, folder_lock
 
 PROTOCOLS = ("anytext", "strict")
 
@@ -49,13 +48,13 @@ def evaluate_ocr(annotations: str | os.PathLike, images: str | os.PathLike | Non
         what ``result.json`` holds.
 
     Raises:
-        FileNotFoundError, AnyWordError: see ``find_pictures``. EvaluationError: an unknown protocol, crop or reader.
-        JournalError, PictureError: see ``read_pictures``. WeightsError: the recogniser is not installed.
+        FileNotFoundError, AnyWordError: see ``find_pictures``. OptionError: an unknown protocol, crop or reader.
+        JournalError, ComparedPictureError: see ``read_pictures``. WeightsError: the recogniser is not installed.
         FolderBusyError, OutputError: another program writes into ``output``, or it cannot be written.
     """
     rules = [protocol(name) for name in dict.fromkeys(protocols)]
     if not rules or (crop is not None and crop not in CROPS):
-        raise EvaluationError(f"give at least one protocol, and a crop of {sorted(CROPS)}; got "
+        raise OptionError(f"give at least one protocol, and a crop of {sorted(CROPS)}; got "
                               f"{list(protocols)}, {crop!r}")
     checkpoint = checkpoint_identity((given or {}).get("checkpoint"))
     pictures, missing = find_pictures(annotations, images, per_item, max_lines, skip_missing)
@@ -63,7 +62,7 @@ def evaluate_ocr(annotations: str | os.PathLike, images: str | os.PathLike | Non
     identity, output = recogniser_identity(reader, recogniser), Path(output)
     settings = {"annotations": sha256(annotations), "recogniser": identity, "max_lines": max_lines}
     crops = {rule.name: crop or rule.crop for rule in rules}
-    with folder_lock(output, OTHER), explained_output(output, OTHER):
+    with written_folder(output):
         readings = {name: read_pictures(pictures, reader, name, output / f"readings-{recogniser}-{name}.jsonl",
                                         settings, batch, restart, report) for name in dict.fromkeys(crops.values())}
         judged = [Judged(rule, crops[rule.name], found := readings[crops[rule.name]].lines, score_lines(found, rule))

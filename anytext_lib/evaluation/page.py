@@ -19,7 +19,7 @@ from anytext_lib.data.fonts import load_fonts
 from anytext_lib.data.quads import BadLineError
 from anytext_lib.evaluation.crops import cut_line, to_tensor
 from anytext_lib.evaluation.items import Picture
-from anytext_lib.evaluation.measure import PictureError, read_picture
+from anytext_lib.evaluation.measure import ComparedPictureError, read_picture
 from anytext_lib.evaluation.protocols import LineScore
 from anytext_lib.evaluation.readings import LineReading
 from anytext_lib.evaluation.scores import ALL, shown
@@ -95,7 +95,7 @@ def _card(line: LineReading, score: LineScore, picture: Picture, crop: str) -> s
 def _image(line: LineReading, picture: Picture, crop: str) -> str:
     try:
         piece = cut_line(to_tensor(read_picture(picture.path)), picture.lines[line.line], crop)
-    except (BadLineError, PictureError, IndexError) as error:  # the file has changed since it was read
+    except (BadLineError, ComparedPictureError, IndexError) as error:  # the file has changed since it was read
         return f'<span class="none">{_text(str(error))}</span>'
     return (f'<img src="data:image/png;base64,{_png(piece)}" width="320" height="48" '
             f'alt="crop of the line {_text(line.wanted)}">')

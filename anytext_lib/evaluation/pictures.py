@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from anytext_lib.data.index import print_report
+from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.evaluation.clip import REPOSITORY, WEIGHT, CLIPScorer, clip_score
 from anytext_lib.evaluation.crops import to_tensor
-from anytext_lib.evaluation.errors import OTHER, EvaluationError, MissingFileError
 from anytext_lib.evaluation.fid import features, fid_by_size, folder_pictures, frechet_distance
 from anytext_lib.evaluation.inception import SIDE, WEIGHTS, FIDInception
 from anytext_lib.evaluation.intervals import about, mean_interval
@@ -26,10 +26,9 @@ from anytext_lib.evaluation.items import Picture, find_pictures
 from anytext_lib.evaluation.journal import Journal
 from anytext_lib.evaluation.lpips import LPIPS
 from anytext_lib.evaluation.lpips import WEIGHTS as LPIPS_WEIGHTS
-from anytext_lib.evaluation.measure import PictureError, measure, read_picture
+from anytext_lib.evaluation.measure import ComparedPictureError, measure, read_picture
 from anytext_lib.evaluation.provenance import checkpoint_identity, generation, picture_settings, sha256, versions
-from anytext_lib.evaluation.results import write_result, write_table
-from anytext_lib.files import explained_output, folder_lock
+from anytext_lib.evaluation.results import write_result, write_table, written_folder
 
 Report = Callable[[str], None]
 
@@ -53,7 +52,7 @@ def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str |
     sets = {"real": folder_pictures(real), "fake": folder_pictures(fake)}
     identity = _network(network, lambda: WEIGHTS.find(weights), "Inception v3 (2015), as pytorch-fid")
     network = FIDInception.from_file(weights) if network is None else network
-    with folder_lock(output, OTHER), explained_output(output, OTHER):
+    with written_folder(output):
         found = {name: features(pictures, network, Path(output) / f"features-{name}.jsonl",
                                 {"network": identity, "folder": pictures[0].path.parent.name}, batch, device, SIDE,
                                 restart, report) for name, pictures in sets.items()}
@@ -91,13 +90,13 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
 
     Raises:
         MetricWeightsError: there are no weights. FileNotFoundError, AnyWordError: see ``find_pictures``.
-        EvaluationError: no entry has a caption.
+        OptionError: no entry has a caption.
     """
     given = _given(given)
     pictures, missing = find_pictures(annotations, images, per_item, skip_missing=skip_missing)
     captioned = [picture for picture in pictures if picture.caption.strip()]
     if not captioned:
-        raise EvaluationError(f"no entry of {annotations} has a caption, and CLIPScore compares pictures with captions")
+        raise OptionError(f"no entry of {annotations} has a caption, and CLIPScore compares pictures with captions")
     given_model = scorer.model if scorer is not None else None
     scorer = CLIPScorer.from_folder(weights) if scorer is None else scorer
     scorer.model.to(device)
@@ -107,7 +106,7 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
         return [{"cosine": float(cosine)} for cosine in scorer.cosines(pixels, [p.caption for p in part])]
 
     settings = {"annotations": sha256(annotations), "network": identity}
-    with folder_lock(output, OTHER), explained_output(output, OTHER):
+    with written_folder(output):
         journal = Journal(Path(output) / "cosines.jsonl", settings, restart)
         rows = measure(captioned, work, journal, batch, "pictures compared with their captions", report)
         scores = [clip_score(row["cosine"]) for row in rows]
@@ -134,7 +133,7 @@ def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str
 
     Raises:
         MetricWeightsError: there are no weights. FileNotFoundError: a folder or a picture's partner is missing.
-        PictureError: a pair differs in size.
+        ComparedPictureError: a pair differs in size.
     """
     given = _given(given)
     pictures, originals = folder_pictures(fake), folder_pictures(real)
@@ -149,7 +148,7 @@ def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str
         return [{"lpips": float(d)} for group in groups
                 for d in network(*(torch.stack(side).to(device) for side in zip(*group, strict=True)))]
 
-    with folder_lock(output, OTHER), explained_output(output, OTHER):
+    with written_folder(output):
         journal = Journal(Path(output) / "distances.jsonl", {"network": identity, "real": Path(real).name}, restart)
         distances = [row["lpips"] for row in measure(pictures, work, journal, batch, "pairs compared", report)]
         result = {
@@ -182,7 +181,7 @@ def _partners(pictures: Sequence[Picture], originals: Sequence[Picture]) -> dict
 def _pair(real: Path, picture: Picture, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     other = read_picture(real)
     if other.shape != pixels.shape:
-        raise PictureError(f"{picture.path} has {pixels.shape[1]} x {pixels.shape[0]} pixels and {real} "
+        raise ComparedPictureError(f"{picture.path} has {pixels.shape[1]} x {pixels.shape[0]} pixels and {real} "
                            f"{other.shape[1]} x {other.shape[0]}: LPIPS compares pictures of one size")
     return to_tensor(other), to_tensor(pixels)
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from anytext_lib.evaluation.errors import EvaluationError
+from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.text import composed, edit_distance_score
 from anytext_lib.ocr.charset import Charset
 
@@ -75,9 +75,9 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of that name; EvaluationError names those that there are."""
+    """The protocol of that name; OptionError names those that there are."""
     if name not in PROTOCOLS:
-        raise EvaluationError(f"there is no protocol {name!r}: choose one of {sorted(PROTOCOLS)}")
+        raise OptionError(f"there is no protocol {name!r}: choose one of {sorted(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 

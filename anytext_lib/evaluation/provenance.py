@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.evaluation.errors import MissingFileError
+from anytext_lib.errors import MissingFileError
 from anytext_lib.ocr.judge import PPOCRv4Judge, TesseractJudge
 from anytext_lib.ocr.weights import package_file, recognizer_path
 

@@ -12,8 +12,8 @@ import torch
 
 from anytext_lib.data.index import print_report
 from anytext_lib.data.quads import BadLineError
+from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.crops import cut_line, to_tensor
-from anytext_lib.evaluation.errors import EvaluationError
 from anytext_lib.evaluation.items import Picture
 from anytext_lib.evaluation.journal import Journal
 from anytext_lib.evaluation.measure import measure
@@ -59,14 +59,14 @@ def open_reader(name: str, threads: int = 1) -> Any:
     """A recogniser by name: a judge, or "ppocrv3", the one of the losses, for comparison only.
 
     Raises:
-        EvaluationError: unknown name. WeightsError: it is not installed.
+        OptionError: unknown name. WeightsError: it is not installed.
     """
     if name == LOSS_RECOGNISER:
         from anytext_lib.ocr.recogniser import PPOCRv3Recognizer
 
         return PPOCRv3Recognizer.from_pretrained()
     if name not in READERS:
-        raise EvaluationError(f"there is no recogniser {name!r}: choose one of {sorted(READERS)}")
+        raise OptionError(f"there is no recogniser {name!r}: choose one of {sorted(READERS)}")
     return Judge.from_name(name, threads=threads)
 
 
@@ -81,7 +81,7 @@ def read_pictures(pictures: Sequence[Picture], reader: Any, crop: str, path: str
         batch, report: see ``measure``. ``restart``: forget an earlier run.
 
     Raises:
-        JournalError: the journal has other settings. PictureError: a picture cannot be decoded.
+        JournalError: the journal has other settings. ComparedPictureError: a picture cannot be decoded.
     """
     def work(part: Sequence[Picture], pixels: Sequence[np.ndarray]) -> list[dict]:
         return _read_batch(part, pixels, reader, crop)

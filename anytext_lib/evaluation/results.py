@@ -6,15 +6,17 @@ not known is null, and listed under ``unknown``.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from anytext_lib.data.atomic import atomic_path
 from anytext_lib.errors import AnyTextError
+from anytext_lib.files import explained_output, folder_lock
 
 CARRIED = ("recogniser", "crops", "lines", "sampler", "checkpoint", "seed")
 SLACK = 1e-9
@@ -65,6 +67,18 @@ def check_order(sentence_accuracy: float | None, ned: float | None, where: str) 
     if sentence_accuracy is not None and ned is not None and not sentence_accuracy <= ned + SLACK:
         raise ResultError(f"{where}: Sen.Acc {sentence_accuracy:.4f} is above NED {ned:.4f}, which cannot be: the two "
                           "are of different lines, recognisers or rules")
+
+
+@contextlib.contextmanager
+def written_folder(output: str | os.PathLike) -> Iterator[None]:
+    """Hold the folder of results alone while the block runs.
+
+    Raises:
+        FolderBusyError: another program writes into it. OutputError: it cannot be written.
+    """
+    option = "another folder by --output"
+    with folder_lock(output, option), explained_output(output, option):
+        yield
 
 
 def write_table(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:

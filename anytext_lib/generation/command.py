@@ -75,25 +75,21 @@ def _add_shared(parser: ArgumentParser) -> ArgumentParser:
 
 def run_generate(options: Namespace) -> int:
     """Carry out `anytext generate`; returns the exit status."""
-    return _guarded("generate", options, lambda: _again(options) if options["from"] else _make(options, None))
+    return _carry_out("generate", options, lambda: _again(options) if options["from"] else _make(options, None))
 
 
 def run_edit(options: Namespace) -> int:
     """Carry out `anytext edit`; returns the exit status."""
-    return _guarded("edit", options, lambda: _make(options, options.image))
+    return _carry_out("edit", options, lambda: _make(options, options.image))
 
 
-def _guarded(command: str, options: Namespace, action) -> int:
+def _carry_out(command: str, options: Namespace, action) -> int:
     from anytext_lib.files import explained_output
 
-    try:
-        with plain_warnings(f"anytext {command}"), explained_output(options.out, "another folder by --out"):
-            for path in action():
-                print(f"wrote {path}", flush=True)
-        return 0
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"anytext {command}: {error}", file=sys.stderr)
-        return 2
+    with plain_warnings(f"anytext {command}"), explained_output(options.out, "another folder by --out"):
+        for path in action():
+            print(f"wrote {path}", flush=True)
+    return 0
 
 
 def _make(options: Namespace, image: Path | None):
@@ -141,13 +137,15 @@ def _again(options: Namespace):
 
     source = options["from"]
     record = read_record(source)
+    if "model" not in record and options.model is None:
+        raise RequestError(f"{source} does not say which model made it: name its folder by --model")
     target = options.out / f"{source.stem}_again.png"
     _check_free([target], options.force)
     if None in record["seeds"]:
         raise RequestError(f"{source} was made with a generator and not from a seed: it cannot be made again")
     folder = options.model or Path(record["model"]["folder"])
     pipeline = _load(options, folder, options.dtype or record["computed"]["dtype"])
-    if model_record(folder)["sha256"] != record["model"]["sha256"]:
+    if model_record(folder)["sha256"] != record.get("model", model_record(folder))["sha256"]:
         raise RequestError(f"the model in {folder} is not the one that made {source}: name its folder by --model")
     for difference in differences(record, pipeline):
         print(f"anytext generate: {difference}: the bits may differ", file=sys.stderr)
@@ -199,6 +197,9 @@ def _load(options: Namespace, folder: Path, dtype: str):
 
 
 def _run(pipeline, job, batch_size: int, title: str):
+    import torch
+
+    from anytext_lib.generation.request import RequestError
     from anytext_lib.generation.schedulers import make_scheduler
 
     before = pipeline.scheduler
@@ -208,6 +209,9 @@ def _run(pipeline, job, batch_size: int, title: str):
         settings = pipeline.default_settings().changed(**job.settings)
         return pipeline.run([job.request], settings, job.images, job.seed, batch_size=batch_size,
                             callback=Progress(title))
+    except torch.OutOfMemoryError as error:
+        raise RequestError(f"{title}: the device has too little memory: give --offload, --dtype float16 or a smaller "
+                           "--batch-size") from error
     finally:
         pipeline.scheduler = before
 

@@ -22,6 +22,7 @@ from anytext_lib.models.storage import CONFIG
 
 FORMAT = "anytext_lib.picture/1"
 KEY = "anytext"  # of the text chunk of the PNG file
+NEEDED = ("request", "settings", "scheduler", "seeds", "place", "alone", "computed")
 
 
 def make_record(pipeline, items: Sequence, settings: Settings, batch: Sequence, place: int) -> dict[str, Any]:
@@ -106,9 +107,14 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
     if text is None:
         raise RequestError(f"{path} holds no settings: it was not written by `anytext generate` or `anytext edit`, or "
                            "another program has saved it since")
-    record = json.loads(text)
-    if record.get("format") != FORMAT:
-        raise RequestError(f"{path} has settings of the form {record.get('format')!r}, this version reads {FORMAT!r}")
+    try:
+        record = json.loads(text)
+        form, missing = record.get("format"), [name for name in NEEDED if name not in record]
+    except (ValueError, AttributeError) as error:
+        raise RequestError(f"{path}: its settings are damaged ({error}): take the file as it was written") from error
+    if form != FORMAT or missing:
+        raise RequestError(f"{path} has settings of the form {form!r}{' without ' * bool(missing)}{', '.join(missing)}"
+                           f", this version reads {FORMAT!r}")
     return record
 
 

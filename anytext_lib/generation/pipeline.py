@@ -10,7 +10,6 @@ Source: AnyText2 ``ms_wrapper.py``, ``cldm/ddim_hacked.py``.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from anytext_lib.device import DeviceError
 from anytext_lib.generation import runs
 from anytext_lib.generation.denoise import Progress, denoise, guided
 from anytext_lib.generation.metadata import make_record
@@ -29,7 +29,7 @@ from anytext_lib.generation.placement import Placement
 from anytext_lib.generation.prepare import Prepared, prepare
 from anytext_lib.generation.request import Defaults, Line, Request, RequestError, RequestWarning, Settings
 from anytext_lib.generation.runs import Job, make_jobs
-from anytext_lib.generation.schedulers import check_scheduler, make_scheduler, restore
+from anytext_lib.generation.schedulers import check_scheduler, make_scheduler, read_scheduler
 from anytext_lib.models.anytext2 import AnyText2Model
 
 OutputType = Literal["pil", "np", "pt"]
@@ -85,8 +85,7 @@ class AnyText2Pipeline(DiffusionPipeline):
         if isinstance(scheduler, str):
             scheduler = make_scheduler(scheduler, model)
         elif scheduler is None and stored.is_file():
-            config = json.loads(stored.read_text(encoding="utf-8"))
-            scheduler = restore({"class": config.pop("_class_name", ""), "config": config})
+            scheduler = read_scheduler(stored)
         pipeline = cls(model, scheduler, Defaults.read(folder))
         pipeline.folder = Path(folder)
         return pipeline
@@ -108,7 +107,7 @@ class AnyText2Pipeline(DiffusionPipeline):
     def enable_model_cpu_offload(self, gpu_id: int = 0, device: torch.device | str | None = None) -> None:
         """Keep the parts on the CPU, each on the device only while it computes: less memory, a little slower."""
         if device is None and not torch.cuda.is_available():
-            raise RuntimeError("offloading needs a GPU, and PyTorch sees none: leave it out")
+            raise DeviceError("offloading needs a GPU, and PyTorch sees none: leave it out")
         self.placement.start_offload(f"cuda:{gpu_id}" if device is None else device)
 
     def __call__(self, *arguments, **options) -> AnyText2Output:

@@ -99,7 +99,7 @@ def region_problems(polygons: Sequence[np.ndarray], names: Sequence[str], size: 
             shared = shapes[i].intersection(shapes[j]).area
             if shared > OVERLAP * min(shapes[i].area, shapes[j].area):
                 problems.append(f"{names[i]} and {names[j]}: their regions overlap by {shared:.0f} square pixels: move "
-                                "them apart, or leave out a region to have the line laid out automatically")
+                                "them apart, or make one of them smaller")
     return problems
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,3 +82,13 @@ def restore(description: dict[str, Any]) -> SchedulerMixin:
 
 def _parameters(scheduler: SchedulerMixin) -> set[str]:
     return set(inspect.signature(scheduler.step).parameters)
+
+
+def read_scheduler(path: str | os.PathLike) -> SchedulerMixin:
+    """The scheduler of a file of diffusers' ``save_pretrained``; RequestError if it holds none."""
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+        return restore({"class": config.pop("_class_name", ""), "config": config})
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise RequestError(f"{path} holds no scheduler ({error}): copy the model's folder again, or delete this file "
+                           "to sample with DDIM") from error

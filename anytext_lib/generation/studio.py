@@ -15,14 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from anytext_lib.generation.capabilities import notes
 from anytext_lib.generation.denoise import Progress
 from anytext_lib.generation.measure import lines_of
-from anytext_lib.generation.prepare import default_size
-from anytext_lib.generation.request import RequestError, Settings
+from anytext_lib.generation.prepare import default_size, prepare
+from anytext_lib.generation.request import RequestError, RequestWarning, Settings
 from anytext_lib.generation.schedulers import make_scheduler
 from anytext_lib.generation.studio_sketch import Sketch
 
 MOST = 24  # pictures of one run of the application
+NO_TEXT = ("there is no text in this picture: draw a box and type its words, or put words in double quotes into the "
+           "prompt")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Studio:
 
     def make(self, sketch: Sketch, plan: Plan, told: Callable[[str, Progress], None] | None = None
              ) -> tuple[list[Made], list[str]]:
-        """Carry out a sketch: the results, strength by strength, and the warnings of the pipeline.
+        """Carry out a sketch: the results, strength by strength, and what the pipeline and the model's card warn of.
 
         Args:
             told: is given a line of text and a ``Progress`` after every step.
@@ -97,6 +100,7 @@ class Studio:
         Raises:
             RequestError: names the line that is wrong, and what to do.
         """
+        _check_drawn(sketch)
         made, before = [], self.pipeline.scheduler
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
@@ -110,8 +114,14 @@ class Studio:
                     made += self._run(sketch, settings, plan.seeds, callback if told else None)
             finally:
                 self.pipeline.scheduler = before
-        ours = (str(warning.message) for warning in caught if "anytext_lib" in warning.filename)
-        return made, list(dict.fromkeys(ours))
+        ours = [str(warning.message) for warning in caught if issubclass(warning.category, RequestWarning)]
+        return made, list(dict.fromkeys([*self._notes(sketch, plan.each()[0]), *ours]))
+
+    def _notes(self, sketch: Sketch, settings: Settings) -> list[str]:
+        item = prepare(sketch.request(), self.pipeline.model, self.pipeline.defaults)
+        if not item.request.lines:
+            return [NO_TEXT]
+        return notes(item, settings, self.pipeline.defaults.capabilities, self.has_styles, option="")
 
     def _run(self, sketch: Sketch, settings: Settings, seeds: Sequence[int], callback) -> list[Made]:
         if sketch.picture is None:  # there is nothing to keep
@@ -139,6 +149,17 @@ class Studio:
         for owner, text in zip(lines.image_index, self.judge.read(crop_lines(to_tensor(images), lines)), strict=True):
             read[int(owner)].append(text)
         return read
+
+
+def _check_drawn(sketch: Sketch) -> None:
+    """Raise RequestError, in the words of the application, where something is missing in the drawing."""
+    from anytext_lib.generation.prompts import quoted_words
+
+    blank = [f"line {i}" for i, box in enumerate(sketch.boxes, 1) if not box.text.strip()]
+    if blank:
+        raise RequestError(f"{', '.join(blank)}: type the words, or remove the box")
+    if sketch.picture is not None and not sketch.boxes and not quoted_words(sketch.prompt):
+        raise RequestError("draw a box where the picture is to be changed, and type its words")
 
 
 def numbers(text: str, kind: type, what: str) -> tuple:

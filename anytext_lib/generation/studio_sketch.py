@@ -87,6 +87,13 @@ class Sketch:
         size = {} if self.picture is not None else {"width": self.width, "height": self.height}
         return Request(self.prompt, lines, image=self.picture, glyph_font=self.glyph_font, **size)
 
+    def described(self) -> str:
+        """What is drawn, in words, for those who do not see it."""
+        boxes = [f"line {i} “{box.text}” at x {box.left:.0f}, y {box.top:.0f}, {box.right - box.left:.0f} wide, "
+                 f"{box.bottom - box.top:.0f} high" for i, box in enumerate(self.boxes, 1)]
+        paper = "empty paper" if self.picture is None else "the picture to edit"
+        return f"Drawing area, {paper} of {self.width} x {self.height} pixels: " + ("; ".join(boxes) or "no boxes yet")
+
     def drawing(self, zoom: float = 1.0) -> np.ndarray:
         """The sketch as a picture (H zoom, W zoom, 3) uint8: boxes, and the words as they are typed."""
         import cv2

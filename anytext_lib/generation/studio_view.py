@@ -9,23 +9,37 @@ import base64
 import html
 import io
 import time
+from collections.abc import Sequence
 
 import ipywidgets as w
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
+from traitlets import Unicode
 
-from anytext_lib.data.fonts import load_fonts
+from anytext_lib.data.pictures import PictureError, read_picture
 from anytext_lib.generation.studio import Made, Plan, Studio
-from anytext_lib.generation.studio_fields import ANY, Fields
+from anytext_lib.generation.studio_fields import Fields
+from anytext_lib.generation.studio_rows import BoxForm, Row
 from anytext_lib.generation.studio_sketch import Sketch
 
 CANVAS_SIDE = 640  # pixels on the screen, the longer side
 RESULT_WIDTH = 300
 PREVIEW_EVERY = 1.0  # seconds: decoding a preview takes time
+TEXT = "color:var(--jp-ui-font-color1,var(--vscode-foreground,inherit));line-height:1.4"  # of the theme, dark or light
+MARKS = {"status": "transparent", "note": "var(--jp-warn-color1,#b26a00)", "alert": "var(--jp-error-color1,#b00020)"}
+
+
+class DrawingArea(MultiCanvas):
+    """Two layers to draw on, whose ``tooltip`` is the title of the <canvas>, and with it its accessible name.
+
+    The widgets of JupyterLab give a title to what has an empty description, and ipycanvas has none at all.
+    """
+
+    description = Unicode("").tag(sync=True)
 
 
 class StudioApp(w.VBox):
-    """Draw boxes with the mouse, type the words, generate or edit, and see what the judge reads.
+    """Draw boxes with the mouse, or give their pixels, type the words, generate or edit, and see what the judge reads.
 
     Args:
         studio: pipeline and judge. ``sketch``, ``plan``: to start with; None takes what suits the model.
@@ -45,9 +59,10 @@ class StudioApp(w.VBox):
         for label, action in buttons.items():
             self._buttons[label].on_click(lambda _, action=action: action())
         self._buttons["Generate"].button_style = "primary"
-        super().__init__([w.HBox([w.VBox([self._stage, self._rows]), self._fields],
-                                 layout=w.Layout(flex_flow="row wrap")),
-                          w.HBox([*self._buttons.values()]), self._message, self._preview, self._results])
+        self._form = BoxForm(self.sketch, self.add)
+        drawing = w.VBox([self._stage, w.HBox([*self._buttons.values()]), self._message, self._form, self._rows])
+        super().__init__([w.HBox([drawing, self._fields], layout=w.Layout(flex_flow="row wrap")),
+                          self._preview, self._results])
         self._set_stage()
 
     # what one can do
@@ -60,7 +75,7 @@ class StudioApp(w.VBox):
             self.sketch, self.plan = self._fields.fill(self.sketch), self._fields.plan()
             self._say("working ...")
             self.made, notes = self.studio.make(self.sketch, self.plan, self._told)
-            self._say("; ".join(notes) or "done")
+            self._say("done", notes=notes)
             self._show_results()
         except (ValueError, OSError, RuntimeError) as error:
             self._say(str(error), wrong=True)
@@ -74,6 +89,14 @@ class StudioApp(w.VBox):
         self._set_stage()
         self._say("draw boxes where this picture is to be changed")
 
+    def add(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """A box between two points (x, y) of the picture."""
+        before = self.sketch
+        self.sketch = before.dragged(start, end)
+        if self.sketch is before:
+            self._say("the box lies outside of the picture, or is too small", wrong=True)
+        self._refresh()
+
     def clear(self) -> None:
         """Remove all boxes."""
         self.sketch = self.sketch.cleared()
@@ -85,12 +108,10 @@ class StudioApp(w.VBox):
         self._set_stage()
 
     def _uploaded(self, files) -> None:
-        from PIL import Image, UnidentifiedImageError
-
         for file in files:
             try:
-                self.edit(np.array(Image.open(io.BytesIO(file["content"])).convert("RGB")))
-            except (UnidentifiedImageError, OSError, ValueError) as error:
+                self.edit(read_picture(bytes(file["content"])))
+            except PictureError as error:
                 self._say(f"{file['name']} cannot be read as a picture: {error}", wrong=True)
 
     # the canvas and the rows
@@ -99,7 +120,7 @@ class StudioApp(w.VBox):
         """A canvas of the sketch's size."""
         self._zoom = CANVAS_SIDE / max(self.sketch.width, self.sketch.height)
         size = {"width": round(self.sketch.width * self._zoom), "height": round(self.sketch.height * self._zoom)}
-        canvas = self._canvas = MultiCanvas(2, **size)
+        canvas = self._canvas = DrawingArea(2, **size)
         canvas.layout = w.Layout(border="1px solid #888", **{side: f"{value}px" for side, value in size.items()})
         canvas.on_mouse_down(lambda x, y: self._pressed(x, y))
         canvas.on_mouse_move(lambda x, y: self._moved(x, y))
@@ -107,6 +128,7 @@ class StudioApp(w.VBox):
             event(lambda x, y: self._released(x, y))
         self._stage.children = [canvas]
         self._buttons["Generate"].description = "Generate" if self.sketch.picture is None else "Edit"
+        self._form.fit(self.sketch)
         self._refresh()
 
     def _pressed(self, x: float, y: float) -> None:
@@ -129,39 +151,20 @@ class StudioApp(w.VBox):
     def _refresh(self) -> None:
         """Canvas and rows after boxes came or went."""
         self._rows.children = [self._row(i) for i in range(len(self.sketch.boxes))] or [
-            w.HTML("<i>Draw a box for each line of text with the mouse.</i>")]
+            w.HTML("<i>Draw a box for each line of text with the mouse, or give its pixels above and add it.</i>")]
         self._redraw()
+
+    def _row(self, index: int) -> Row:
+        def changed(**values) -> None:
+            self.sketch = self.sketch.changed(index, **values)
+            self._redraw()
+
+        return Row(index + 1, self.sketch.boxes[index], self.studio.has_styles, changed, lambda: self._removed(index))
 
     def _redraw(self) -> None:
         with hold_canvas():
             self._canvas[0].put_image_data(self.sketch.drawing(self._zoom), 0, 0)
-
-    def _row(self, index: int) -> w.HBox:
-        """Words, colour, font and a button to remove the box."""
-        box = self.sketch.boxes[index]
-        words = w.Text(box.text, description=f"line {index + 1}", placeholder="the words",
-                       layout=w.Layout(width="280px"), style={"description_width": "50px"})
-        colored = w.Checkbox(box.color is not None, description="colour", indent=False,
-                             layout=w.Layout(width="80px"))
-        color = w.ColorPicker(concise=True, value=box.color or "#cc2222", layout=w.Layout(width="40px"))
-        remove = w.Button(description="remove", layout=w.Layout(width="80px"))
-        parts = [words, colored, color, remove]
-
-        def changed(_=None) -> None:
-            chosen = {"text": words.value, "color": color.value if colored.value else None}
-            if self.studio.has_styles:
-                chosen["font"] = None if font.value == ANY else font.value
-            self.sketch = self.sketch.changed(index, **chosen)
-            self._redraw()
-
-        if self.studio.has_styles:
-            font = w.Dropdown(options=[ANY, *load_fonts()], value=box.font or ANY, layout=w.Layout(width="130px"))
-            parts.insert(3, font)
-        for part in parts[:-1]:
-            part.observe(changed, names="value")
-        color.observe(lambda _: setattr(colored, "value", True), names="value")  # who chooses a colour wants it
-        remove.on_click(lambda _: self._removed(index))
-        return w.HBox(parts)
+        self._canvas.tooltip = self.sketch.described()  # its accessible name: it becomes the title of the <canvas>
 
     def _removed(self, index: int) -> None:
         self.sketch = self.sketch.without(index)
@@ -187,10 +190,11 @@ class StudioApp(w.VBox):
         return w.VBox([w.HTML(f"{image_html(made.image, caption)}"
                               f'<div style="line-height:1.3">{html.escape(caption)}</div>'), again])
 
-    def _say(self, text: str, wrong: bool = False) -> None:
-        color, role = ("#B00020", "alert") if wrong else ("#333333", "status")
-        lines = html.escape(text).replace("\n", "<br>")
-        self._message.value = f'<div role="{role}" style="color:{color};line-height:1.4">{lines}</div>'
+    def _say(self, text: str, wrong: bool = False, notes: Sequence[str] = ()) -> None:
+        said = [("alert" if wrong else "status", text), *(("note", note) for note in notes)]
+        self._message.value = "".join(
+            f'<div role="{role}" style="{TEXT};border-left:4px solid {MARKS[role]};padding-left:6px">'
+            f'{html.escape(line).replace(chr(10), "<br>")}</div>' for role, line in said)
 
 
 def image_html(image: np.ndarray, alt: str, width: int = RESULT_WIDTH) -> str:

@@ -109,14 +109,18 @@ def opener(path: Path) -> Callable[[], Opened]:
                           f"starting with {start[:9]!r}): fetch it again; a web page may have been saved in its place")
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def _open_torch(path: Path) -> Opened:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} holds Python objects besides tensors, which are not loaded because that could "
-                              f"run code ({str(error).splitlines()[0]}): keep its state_dict only") from error
+                              f"run code ({_first_line(error)}): keep its state_dict only") from error
     except Exception as error:  # whatever a damaged file makes the reader do
-        raise CheckpointError(f"{path} cannot be read: it is damaged or cut off ({str(error).splitlines()[0]}); "
+        raise CheckpointError(f"{path} cannot be read: it is damaged or cut off ({_first_line(error)}); "
                               f"it has {path.stat().st_size} bytes: fetch it again") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not state:

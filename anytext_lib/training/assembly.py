@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from anytext_lib.data.folder import find_sample
+from anytext_lib.errors import MissingFileError
 
 
 def load_model(source: str | nn.Module) -> nn.Module:
     """An AnyText2Model: given, from a saved folder, from an upstream checkpoint, or by configuration.
 
     Raises:
-        FileNotFoundError: ``source`` looks like a path and is none.
+        MissingFileError: ``source`` looks like a path and is none.
     """
     if isinstance(source, nn.Module):
         return source
@@ -23,6 +24,6 @@ def load_model(source: str | nn.Module) -> nn.Module:
     if path.is_file():
         return AnyText2Model.from_config(source) if path.suffix == ".json" else AnyText2Model.from_upstream(path)
     if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"no model {source}: give a folder written by save_pretrained, an upstream checkpoint "
+        raise MissingFileError(f"no model {source}: give a folder written by save_pretrained, an upstream checkpoint "
                                 "(.ckpt, .safetensors), or the name of a configuration such as mini or sd15")
     return AnyText2Model.from_config(source)

@@ -63,7 +63,7 @@ class AnyTextCLI(LightningCLI):
                              auto_configure_optimizers=False, load_from_checkpoint_support=False, parser_kwargs={
                                  "prog": "anytext", "exit_on_error": False, "formatter_class": HelpFormatter})
         except MisconfigurationException as error:  # Lightning's word for options of the Trainer that do not go
-            raise OptionError(f"trainer: {' '.join(str(error).split())}") from error
+            raise OptionError(f"an option of the trainer cannot be used: {' '.join(str(error).split())}") from error
         finally:
             if self.folder is not None:
                 self.folder.discard()
@@ -119,7 +119,10 @@ class AnyTextCLI(LightningCLI):
             options["callbacks"].append(parts.ProgressBar())
         if options.get("strategy") == "auto" and _several(options):
             options["strategy"] = "ddp_find_unused_parameters_true"  # a process without lines leaves parameters out
-        return self.trainer_class(**{**options, "use_distributed_sampler": False, "enable_model_summary": False})
+        try:
+            return self.trainer_class(**{**options, "use_distributed_sampler": False, "enable_model_summary": False})
+        except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+            raise OptionError(f"an option of the trainer cannot be used: {' '.join(str(error).split())}") from error
 
     def _callbacks(self, config) -> list[pl.Callback]:
         average = [parts.ExponentialAverage(config.ema)] if config.ema else []
@@ -143,7 +146,7 @@ class AnyTextCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except torch.cuda.OutOfMemoryError as error:
-            told = DeviceMemoryError(str(error).splitlines()[0])
+            told = DeviceMemoryError(str(error).partition("\n")[0])
             told.__notes__ = list(getattr(error, "__notes__", []))
             raise told from error
 
@@ -181,7 +184,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: not any(text in record.msg for text in ("Tip:", "Detected KeyboardInterrupt")))
-    for logger in map(logging.getLogger, ("lightning.pytorch", "lightning.fabric")):
+    for logger in map(logging.getLogger, ("lightning", "lightning.pytorch", "lightning.fabric")):
         logger.handlers = [ToStderr() if type(part) is logging.StreamHandler else part for part in logger.handlers]
 
 

@@ -59,7 +59,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except Exception as error:
-            reason = "" if isinstance(error, pickle.UnpicklingError) else f": {str(error).splitlines()[0]}"
+            said = "" if isinstance(error, pickle.UnpicklingError) else str(error).partition("\n")[0]
+            reason = f": {said}" if said else ""
             raise RunStateError(f"{path} cannot be read as a checkpoint ({type(error).__name__}{reason}). It is cut "
                                 "off, of another program, or holds more than tensors and plain values; take an older "
                                 "one of the same folder") from error
@@ -136,7 +137,7 @@ def write_message(path: Path, error: Exception, written: int) -> str:
         return (f"the disk is full: {path} could not be written ({written / 2**20:.0f} MiB were, "
                 f"{free / 2**20:.0f} MiB are free in {root}). Older checkpoints are intact. Free some space, lower "
                 "save_ckpt_top, or choose another disk with --runs; then go on with --ckpt_path last")
-    reason = os.strerror(code) if code else str(error).splitlines()[0]
+    reason = os.strerror(code) if code else str(error).partition("\n")[0]
     return (f"{path} cannot be written: {reason}. Choose a folder that you may write with --runs (it holds one folder "
             "a run), or change the rights of this one")
 

@@ -56,13 +56,16 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab with the application in a notebook."""
+    """The address of a JupyterLab in its dark theme with the application in a notebook."""
     folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SOURCE)], metadata={
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), folder / "studio.ipynb")
     port, log = free_port(), home / "lab.log"
     places = {name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR",
                                                           "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    theme = home / "jupyter_config_dir/lab/user-settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+    theme.parent.mkdir(parents=True)
+    theme.write_text('{"theme": "JupyterLab Dark"}')
     with log.open("w") as file:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
@@ -97,7 +100,7 @@ def page(lab):
     """The notebook with the running application."""
     with playwright.sync_playwright() as runner:
         browser = runner.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1500, "height": 1300})
+        page = browser.new_page(viewport={"width": 1200, "height": 1200})
         page.set_default_timeout(PATIENCE * 1000)
         page.goto(lab)
         page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
@@ -197,13 +200,54 @@ def test_draw_two_boxes_type_and_generate(page):
     assert max(score for score, _ in scores) >= LEAST_NED, scores
 
 
+def test_drawing_and_button_are_seen_together_and_named(page):
+    canvas = page.locator(".jp-OutputArea canvas").last
+    canvas.scroll_into_view_if_needed()
+    for place in (canvas, page.locator(".jp-OutputArea button", has_text=re.compile("^Generate$"))):
+        box = place.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 1200 and box["x"] + box["width"] <= 1200
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    names = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
+    assert any(role == "Canvas" and "line 1 “Garden” at x" in name for role, name in names)
+    for wanted in ("line 1", "colour 1", "x", "y", "width", "height", "Add box"):
+        assert wanted in [name for _, name in names], wanted
+
+
+def test_messages_can_be_read_in_the_dark_theme(page):
+    """At least 4.5 to 1, as WCAG 2 asks for."""
+    assert page.evaluate("document.body.dataset.jpThemeName") == "JupyterLab Dark"
+    texts, ground = page.evaluate("""() => [
+        [...document.querySelectorAll(".jp-OutputArea [role=status], .jp-OutputArea [role=note]")].map(
+            element => getComputedStyle(element).color),
+        getComputedStyle(document.querySelector(".jp-Notebook")).backgroundColor]""")
+    assert len(texts) >= 2 and all(contrast(text, ground) >= 4.5 for text in texts), (texts, ground)
+    assert contrast("rgb(0, 0, 0)", ground) < 4.5, "the ground is dark"
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours of CSS, 1 to 21 (WCAG 2)."""
+    def light(color: str) -> float:
+        values = [float(part) / 255 for part in re.findall(r"[\d.]+", color)[:3]]
+        return sum(weight * (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4)
+                   for weight, v in zip((0.2126, 0.7152, 0.0722), values, strict=True))
+
+    dark, bright = sorted((light(one), light(other)))
+    return (bright + 0.05) / (dark + 0.05)
+
+
 def test_edit_a_result_and_be_told_what_is_wrong(page):
     before = results(page)[0][1]
     press(page, "edit this")
     page.locator(".jp-OutputArea button", has_text=re.compile("^Edit$")).wait_for()
-    draw(page, *BOXES[1], "line 1")
+    for (name, value) in zip(("x", "y", "width", "height"), (10, 68, 172, 55), strict=True):  # without a mouse
+        number = page.locator(".jp-OutputArea .widget-inline-hbox", has=page.locator(
+            "label", has_text=re.compile(f"^{name}$"))).locator("input").first
+        number.fill(str(value))
+        number.press("Tab")
+    page.locator(".jp-OutputArea button", has_text="Add box").press("Enter")
+    field(page, "line 1").wait_for()
     press(page, "Edit")
-    page.locator(".jp-OutputArea [role=alert]", has_text="the text is blank").wait_for()
+    page.locator(".jp-OutputArea [role=alert]", has_text="line 1: type the words, or remove the box").wait_for()
     line = field(page, "line 1")
     line.fill("Island")
     line.press("Tab")

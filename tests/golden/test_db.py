@@ -13,6 +13,7 @@ import torch
 from anytext_lib.db import DBLoss, LabelMaps, make_label_maps
 from anytext_lib.db.postprocess import find_boxes
 from tests.golden.cases import golden_files
+from tests.golden.closeness import assert_close
 
 TOLERANCE = 2e-6
 MAPS = ("shrink_map", "shrink_mask", "threshold_map", "threshold_mask")
@@ -39,7 +40,7 @@ def test_label_maps(path):
             for name, got in zip(MAPS, labels[:4], strict=True):
                 wanted = case.get(f"{name}{ending}_cv4" if OPENCV_4 and not ending else f"{name}{ending}")
                 if wanted is not None:
-                    np.testing.assert_allclose(got, wanted, atol=TOLERANCE, err_msg=f"{meta['name']} {name}{ending}")
+                    assert_close(got, wanted, atol=TOLERANCE, what=f"{meta['name']} {name}{ending}")
             if not ending:
                 np.testing.assert_array_equal(labels.ignored, case["ignore_out"])
 
@@ -56,10 +57,10 @@ def test_loss(path, dtype):
             continue
         terms = DBLoss(**meta["cfg"])(maps, labels)
         for name, got in terms.log().items():
-            np.testing.assert_allclose(got, case[f"{name}_f64"], rtol=TOLERANCE, atol=TOLERANCE,
-                                       err_msg=f"{meta} {name}")
+            assert_close(got, case[f"{name}_f64"], rtol=TOLERANCE, atol=TOLERANCE,
+                                       what=f"{meta} {name}")
         (gradient,) = torch.autograd.grad(terms.loss, maps)
-        np.testing.assert_allclose(gradient, case["grad"], rtol=1e-5, atol=TOLERANCE, err_msg=str(meta))
+        assert_close(gradient, case["grad"], rtol=1e-5, atol=TOLERANCE, what=meta)
 
 
 @pytest.mark.parametrize("path", golden_files("db", "det_onnx_*.npz"))

@@ -13,6 +13,7 @@ from anytext_lib.evaluation.crops import to_tensor
 from anytext_lib.evaluation.fid import resized
 from anytext_lib.evaluation.lpips import LPIPS, AlexNetFeatures, published_heads
 from tests.golden.cases import golden_files, load
+from tests.golden.closeness import assert_close
 
 
 def deterministic_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -72,7 +73,7 @@ def test_inception_equals_pytorch_fid(path):
     network = fill(FIDInception()).eval()
     with torch.no_grad():
         found = network(torch.stack([resized(image, 299) for image in images])).numpy()
-    np.testing.assert_allclose(found, arrays["features"], rtol=1e-3, atol=1e-3)
+    assert_close(found, arrays["features"], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("path", golden_files("metrics", "fid_*.npz"))
@@ -80,7 +81,7 @@ def test_distance_equals_pytorch_fid(path):
     arrays, meta = load(path)
     for case in meta["cases"]:
         real, fake = arrays[f"{case}_real"], arrays[f"{case}_fake"]
-        assert frechet_distance(real, fake) == pytest.approx(float(arrays[f"{case}_fid"]), rel=1e-4, abs=1e-4), case
+        assert_close(frechet_distance(real, fake), arrays[f"{case}_fid"], rtol=1e-4, atol=1e-4, what=case)
 
 
 @pytest.mark.parametrize("path", golden_files("metrics", "lpips_*.npz"))
@@ -90,4 +91,4 @@ def test_lpips_equals_the_package(path):
     np.testing.assert_array_equal(torch.cat(heads).numpy(), arrays["heads"])
     first, second = (torch.stack([to_tensor(image) for image in arrays[name]]) for name in ("first", "second"))
     found = LPIPS(fill(AlexNetFeatures()), heads)(first, second)
-    np.testing.assert_allclose(found.numpy(), arrays["lpips"], rtol=1e-4, atol=1e-6)
+    assert_close(found.numpy(), arrays["lpips"], rtol=1e-4, atol=1e-6)

@@ -28,6 +28,7 @@ from anytext_lib.udifftext import (
     sequence_loss,
     sigma_levels,
 )
+from tests.golden import closeness
 from tests.golden.cases import golden_files
 
 TOLERANCE = 1e-6
@@ -43,7 +44,7 @@ def load(path):
 
 
 def assert_close(found: torch.Tensor, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> None:
-    torch.testing.assert_close(found.double(), wanted.double(), rtol=tolerance, atol=tolerance)
+    closeness.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 from anytext_lib.course import books, exercises
 from anytext_lib.course.paths import CourseError, notebooks_folder
@@ -13,6 +15,14 @@ SOLUTION = "def cube(x):\n    ### BEGIN SOLUTION\n    y = x * x\n    return y * 
 def test_solution_becomes_a_placeholder_at_its_indentation():
     assert exercises.strip_solutions(SOLUTION, "01") == "def cube(x):\n    ...  # your answer"
     assert exercises.strip_solutions("a = 1", "01") == "a = 1"
+
+
+def test_place_for_an_answer_at_the_end_of_a_cell_shows_nothing():
+    source = exercises.strip_solutions("a = ...\n### BEGIN SOLUTION\na = 1\n### END SOLUTION", "01")
+    assert source == "a = ...\n# your answer"
+    with capture_output() as captured:
+        InteractiveShell.instance().run_cell(source)
+    assert captured.stdout == "" and captured.outputs == []
 
 
 @pytest.mark.parametrize("source", ["### BEGIN SOLUTION\nx = 1", "x = 1\n### END SOLUTION",
@@ -32,7 +42,8 @@ def test_names_that_learners_would_lack():
 def test_copy_hides_answers_keeps_checks_and_waits_to_be_run(course, cells):
     code, text = cells
     path = course.add(
-        "01_lesson", "record('a', 1)", text("### Exercise\nSee [data](../data)", "exercise"),
+        "01_lesson", "record('a', 1)",
+        text("### Exercise\nSee [data](../data), [there](02_next.ipynb) and `[x](../y)`, https://a.b/c.", "exercise"),
         code(SOLUTION, "solution"), code("assert cube(2) == 8, 'not yet'", "check"),
     )
     assert course.run(in_place=True) == 0
@@ -42,7 +53,8 @@ def test_copy_hides_answers_keeps_checks_and_waits_to_be_run(course, cells):
     whole = written.read_text(encoding="utf-8")
     assert "return y * x" not in whole and "...  # your answer" in whole and "assert cube(2) == 8" in whole
     assert all(not cell.outputs and cell.execution_count is None for cell in books.code_cells(copied))
-    assert "](../../data)" in whole and "](../01_lesson.ipynb)" in whole
+    assert "](../../data)" in whole and "](../01_lesson.ipynb)" in whole and "](../02_next.ipynb)" in whole
+    assert "`[x](../y)`, https://a.b/c." in whole and "**Pages:** [the page with results](../01_lesson.ipynb)" in whole
     assert "anytext" not in copied.metadata and "**Cost:**" not in whole
     assert exercises.stale(course.folder) == []
     source = path.read_text(encoding="utf-8").replace("'not yet'", "'try again'")

@@ -7,7 +7,7 @@ import copy
 import nbformat
 import pytest
 
-from anytext_lib.course import books, provenance
+from anytext_lib.course import books, exercises, form, provenance
 from anytext_lib.course.hygiene import check_course, check_notebook
 from anytext_lib.course.paths import notebooks_folder
 from anytext_lib.course.profiles import load_profiles
@@ -27,9 +27,9 @@ def test_course_keeps_the_rules():
     assert check_course(FOLDER) == []
 
 
-def output(data: dict):
+def output(data: dict, metadata: dict | None = None):
     """A display output."""
-    return nbformat.v4.new_output("display_data", data=data)
+    return nbformat.v4.new_output("display_data", data=data, metadata=metadata or {})
 
 
 def stream(text: str, name: str = "stdout"):
@@ -42,8 +42,11 @@ def add_output(notebook, result) -> None:
     books.code_cells(notebook)[-1].outputs.append(result)
 
 
+ALT = {"image/png": {"alt": "A curve", "width": 400}, "vscode_altText": "A curve"}
+
+
 @pytest.fixture(scope="module")
-def good():
+def good(tmp_path_factory):
     """A notebook that keeps every rule."""
     code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     solution = "a = ...\n### BEGIN SOLUTION\na = 1\n### END SOLUTION"
@@ -61,22 +64,31 @@ def good():
     for count, cell in enumerate(books.code_cells(notebook), start=1):
         cell.execution_count = count
     cells[2].outputs = [
-        output({"text/html": '<img alt="A curve" src="data:image/png;base64,/tmp/aaaa">', "text/plain": "A curve"}),
-        output({"application/vnd.anytext.record+json": {"name": "a", "value": 1, "unit": None}, "text/plain": "a = 1"}),
+        output({"image/png": "/tmp/aaaa", "text/plain": "A curve"}, ALT), output({"text/markdown": "*A curve*"}),
+        output({"application/vnd.anytext.record+json": {"name": "a", "value": 1, "unit": None}}),
     ]
-    provenance.clean(notebook)
+    folder = tmp_path_factory.mktemp("good")
+    path = written(notebook, folder)
+    form.finish(notebook, books.Book(path), books.find_books(folder))
     return notebook
+
+
+def written(notebook, folder):
+    """The path of a notebook, written into a course of one page with costs and a learner's copy."""
+    for name in ("baselines", "exercises"):
+        (folder / name).mkdir()
+    provenance.write_yaml(provenance.costs_path(folder), {"01": GOOD_COST}, "")
+    (folder / "profiles.yaml").write_text('notebooks: {"01": "?"}\nprofiles: {}\n', encoding="utf-8")
+    (folder / "exercises" / "01_test.ipynb").touch()
+    nbformat.write(notebook, folder / "01_test.ipynb")
+    return folder / "01_test.ipynb"
 
 
 def check(notebook, tmp_path, stamped: bool = True) -> list[str]:
     """The findings on a notebook written to a folder with costs."""
     if stamped:
-        notebook.metadata["anytext"] = {"source_hash": provenance.source_hash(notebook)}
-    (tmp_path / "baselines").mkdir()
-    provenance.write_yaml(provenance.costs_path(tmp_path), {"01": GOOD_COST}, "")
-    path = tmp_path / "01_test.ipynb"
-    nbformat.write(notebook, path)
-    return check_notebook(path)
+        notebook.metadata.setdefault("anytext", {})["source_hash"] = provenance.source_hash(notebook)
+    return check_notebook(written(notebook, tmp_path))
 
 
 def test_good_notebook_passes(good, tmp_path):
@@ -95,7 +107,7 @@ def show(result):
 
 FAULTS = {
     "title": (put(0, source="no title"), "must be markdown and begin with a title"),
-    "cost": (put(0, source="# T\n\n**Cost:** 1 s."), "the line of cost below the title must be '**Cost:** 12 s on 2"),
+    "cost": (put(0, source="# T\n\n**Cost:** 1 s."), "has another line of cost than the recorded costs give (first in"),
     "comment": (put(1, source="n = 1"), "the parameter 'n' has no comment"),
     "literal": (put(1, source="n = f()  # x"), "must be a literal"),
     "no parameters": (lambda nb: nb.cells.pop(1), "needs one code cell tagged 'parameters', has 0"),
@@ -109,13 +121,31 @@ FAULTS = {
     "path": (show(stream("in /home/me/x.py")), "shows a path of a machine: '/home/me'"),
     "windows path": (show(output({"text/plain": r"C:\Users\me"})), "shows a path of a machine"),
     "bar": (show(stream(" 10%|#  |")), "shows a progress bar"),
+    "failed check": (show(stream("✓ fonts\n✗ sample data  has changed")), "holds a failed check: '✗ sample data"),
+    "hint": (show(stream("Not yet: count again")), "holds a failed check: 'Not yet: count"),
     "bare figure": (show(output({"image/png": "AAAA"})), "figure without alternative text"),
-    "empty alt": (show(output({"text/html": '<img alt=" " src="data:image/png;base64,AA">'})),
+    "empty alt": (show(output({"image/png": "AAAA"}, {"image/png": {"alt": " "}, "vscode_altText": "x"})),
                   "figure without alternative text"),
+    "no alt for vs code": (show(output({"image/png": "AAAA"}, {"image/png": {"alt": "x"}})),
+                           "figure without alternative text"),
+    "other picture": (show(output({"image/svg+xml": "<svg>"}, ALT)), "figure without alternative text"),
+    "html figure": (show(output({"text/html": '<img alt="x" width="9" src="data:image/png;base64,AAAA">'})),
+                    "holds figures that are HTML, which many viewers hide"),
+    "html picture": (show(output({"text/html": "<p><img src='x.png'></p>"})), "shows a picture as HTML"),
+    "record": (show(output({"application/vnd.anytext.record+json": {"name": "b", "value": 1}})),
+               "shows recorded numbers among its outputs"),
+    "mention": (put(3, source="As arXiv 2411.15245 says", metadata={"tags": ["exercise"]}),
+                "mentions notebooks or papers without a link (first in '\"As arXiv 2411.15245 says\"')"),
+    "dead link": (put(3, source="See [this](../gone.md)", metadata={"tags": ["exercise"]}),
+                  "cell 4 has a link to '../gone.md', where there is nothing"),
+    "navigation": (lambda nb: nb.cells[0].update(source=nb.cells[0].source.replace("**Pages:**", "Pages:")),
+                   "lacks the links to the pages around it"),
+    "metadata": (lambda nb: nb.metadata.language_info.update(name="R"), "has other metadata than JupyterLab would"),
+    "table": (lambda nb: nb.cells[3].metadata.tags.append("map"), "has another table of pages than"),
     "markdown picture": (put(3, source="![](x.png)"), "cell 4 holds a picture without alternative text"),
     "widget": (show(output({"application/vnd.jupyter.widget-view+json": {"model_id": "1"}})), "holds widget state"),
     "widget metadata": (lambda nb: nb.metadata.update(widgets={}), "holds widget state"),
-    "size": (show(stream("x" * 1_000_001)), "bytes large, at most 1,000,000"),
+    "size": (show(stream("x" * 2_000_001)), "bytes large, at most 2,000,000"),
     "kernel": (lambda nb: nb.metadata.kernelspec.update(name="conda-env"), "kernel must be 'python3', is 'conda-env'"),
     "few exercises": (lambda nb: nb.cells.__delitem__(slice(6, 9)), "has 1 exercises with solutions"),
     "no check": (lambda nb: nb.cells.pop(), "solution cell 8 is not followed by a cell tagged 'check'"),
@@ -124,7 +154,7 @@ FAULTS = {
     "lost name": (put(7, source="### BEGIN SOLUTION\nb = 1\n### END SOLUTION"), "learners would lack 'b'"),
     "open mark": (put(7, source="### BEGIN SOLUTION\nb = 1"), "is never closed"),
     "explore": (put(2, source="record('a', n)"), "never calls explore()"),
-    "record": (put(2, outputs=[]), "recorded nothing"),
+    "no record": (lambda nb: nb.metadata.anytext.pop("records"), "recorded nothing"),
 }
 
 
@@ -140,7 +170,7 @@ def test_fault_is_found(good, tmp_path, fault):
 
 def test_stale_and_unstamped_outputs_are_found(good, tmp_path):
     notebook = copy.deepcopy(good)
-    notebook.metadata["anytext"] = {"source_hash": provenance.source_hash(notebook)}
+    notebook.metadata["anytext"] |= {"source_hash": provenance.source_hash(notebook)}
     notebook.cells[2].source += "  # changed"
     assert any("stale outputs" in finding for finding in check(notebook, tmp_path, stamped=False))
     del notebook.metadata["anytext"]
@@ -157,3 +187,20 @@ def test_course_wide_faults_are_found(course):
     assert "05_unlisted is not listed in profiles.yaml" in found
     assert "profile quick: 01_here has no parameter 'speed'" in found
     assert "exercises/01_here.ipynb is missing" in found
+
+
+def test_cost_that_was_never_recorded_is_found(good, tmp_path):
+    path = written(copy.deepcopy(good), tmp_path)
+    provenance.costs_path(tmp_path).unlink()
+    assert "01_test: has no recorded cost; run `anytext course run --in-place`" in check_notebook(path)
+
+
+def test_copies_with_dead_links_and_an_old_readme_are_found(course, cells):
+    code, text = cells
+    course.add("01_page", "record('a', 1)", text("[more](../gone.md)"))
+    course.add("02_page", "record('a', 1)")
+    (course.folder.parent / "README.md").write_text("| 01 | old |\n| 02 | old |\n", encoding="utf-8")
+    exercises.write_all(course.folder)
+    found = check_course(course.folder)
+    assert "exercises/01_page: cell 5 has a link to '../../gone.md', where there is nothing" in found
+    assert "README.md: its table of notebooks is out of date; run `anytext course check --fix`" in found

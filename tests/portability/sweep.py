@@ -1,6 +1,6 @@
 """Run notebooks and golden tests under variants; every result is kept in a file, so that a sweep can be resumed.
 
-A result counts as long as what it was measured on is the same: the notebook's sources, its parameters, and the library
+A result counts as long as what it was measured on is the same: the notebook's code, its parameters, and the library
 (unless results of an earlier library are welcome).
 """
 
@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course import books, provenance
+from anytext_lib.course import books
 from anytext_lib.course.books import Book
 from anytext_lib.course.paths import notebooks_folder, project_root
 from anytext_lib.course.profiles import load_profiles
@@ -64,7 +64,7 @@ class Case:
             return {"source": hashlib.sha256(tests).hexdigest(), "library": library_hash()}
         setting = load_profiles(notebooks_folder()).profile(self.profile).setting(self.book.number).parameters
         given = json.dumps({**setting, **self.parameters()}, sort_keys=True)
-        source = provenance.source_hash(books.read(self.book.path)) + given
+        source = "\n\n".join(cell.source for cell in books.code_cells(books.read(self.book.path))) + given
         return {"source": hashlib.sha256(source.encode()).hexdigest(), "library": library_hash()}
 
     def result(self, any_library: bool = False) -> dict | None:
@@ -100,12 +100,12 @@ class Case:
 
     def _golden(self) -> tuple[dict[str, float], str | None]:
         """Records are the worst shares of the tolerance by test; a golden test that fails is in `failure`."""
-        report = FOLDER / f"golden.{self.variant.name}.json"
+        report = FOLDER / f"golden.{self.variant.name}.jsonl"
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/golden"]
         done = self._call(command, ANYTEXT_GOLDEN_REPORT=str(report))
-        compared = json.loads(report.read_text(encoding="utf-8")) if report.exists() else []
+        compared = map(json.loads, report.read_text(encoding="utf-8").splitlines()) if report.exists() else []
         worst: dict[str, float] = {}
         for entry in compared:
             name = entry["test"].split("[")[0].removeprefix("tests/golden/")

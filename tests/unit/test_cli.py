@@ -89,7 +89,7 @@ def test_a_command_without_its_part_shows_help(capsys, arguments):
     (["fly"], "anytext: there is no command fly; there are fit, "),
     (["fitt"], "anytext: there is no command fitt; did you mean fit? See anytext --help"),
     (["data", "chekc", "x.json"], "anytext data: there is no command chekc; did you mean check?"),
-    (["data", "check"], "anytext data: path is missing. See anytext data check --help"),
+    (["db", "train"], "anytext db: output is missing. See anytext db train --help"),
     (["data", "check", "--shwo", "3", "x"], "there is no option --shwo; did you mean --show?"),
     (["data", "check", "--show", "many", "x"], "show is many, but takes int. See"),
     (["course", "run", "--jobs", "many"], "anytext course: jobs is many, but takes int. See anytext course run --help"),

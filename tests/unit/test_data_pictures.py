@@ -118,10 +118,10 @@ def claims(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
 
 
-@pytest.mark.parametrize("size", [(30000, 30000), (9000, 9000), (MOST_PIXELS // 8192 + 1, 8192)])
+@pytest.mark.parametrize("size", [(30000, 30000), (13000, 13000), (MOST_PIXELS // 8192 + 1, 8192)])
 def test_a_bomb_is_refused_by_its_head(size):
     for read in (read_picture, picture_size):
-        with pytest.raises(PictureError, match="67 million.*make it smaller"):
+        with pytest.raises(PictureError, match="51 million.*make it smaller"):
             read(claims(*size))
 
 

@@ -4,12 +4,13 @@ import json
 import pytest
 
 import anytext_lib.evaluation as evaluation
-from anytext_lib.evaluation.command import add_evaluate_commands, evaluate_parser, run_evaluate
+from anytext_lib.cli import main
+from anytext_lib.evaluation.command import add_evaluate_commands, run_evaluate
 from tests.unit.evaluation_toys import GreyReader, make_folder
 
 
 def evaluate(*arguments) -> int:
-    return run_evaluate(evaluate_parser().parse_args([str(argument) for argument in arguments]))
+    return main(["evaluate", *map(str, arguments)])
 
 
 def test_ocr_prints_a_table_and_what_is_not_known(tmp_path, monkeypatch, capsys):
@@ -58,7 +59,7 @@ def test_missing_weights_end_with_two(capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_it_can_be_a_command_of_another_parser(tmp_path, capsys):
+def test_it_can_be_a_command_of_another_parser():
     from jsonargparse import ArgumentParser
 
     parser, own = ArgumentParser(), ArgumentParser()
@@ -66,7 +67,8 @@ def test_it_can_be_a_command_of_another_parser(tmp_path, capsys):
     add_evaluate_commands(own)
     options = parser.parse_args(["evaluate", "fid", "nowhere", ".", "--size", "10", "20"]).evaluate
     assert options.fid.size == [10, 20]
-    assert run_evaluate(options) == 2 and "no folder nowhere" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="no folder nowhere"):
+        run_evaluate(options)
 
 
 def test_all_public_names_are_there():

@@ -18,7 +18,7 @@ from anytext_lib.data.anyword import Annotation, AnyWordError
 from anytext_lib.data.quads import BadLineError
 from anytext_lib.evaluation import cut_line, evaluate_ocr, find_pictures, open_reader, read_result
 from anytext_lib.evaluation.journal import Journal, JournalError
-from anytext_lib.evaluation.measure import PictureError, read_picture
+from anytext_lib.evaluation.measure import ComparedPictureError, read_picture
 from anytext_lib.evaluation.page import marked, worst_lines
 from anytext_lib.evaluation.protocols import LineScore
 from anytext_lib.evaluation.readings import LineReading, _read_batch
@@ -207,7 +207,7 @@ def test_notes_of_other_programs_are_ignored(tmp_path):
 def test_broken_picture_is_named_and_nothing_half_written(tmp_path):
     path = make_folder(tmp_path, TEXTS)
     (tmp_path / "pictures" / "item_01.png").write_bytes(b"no picture")
-    with pytest.raises(PictureError, match=r"item_01\.png cannot be read as a picture"):
+    with pytest.raises(ComparedPictureError, match=r"item_01\.png cannot be read as a picture"):
         run(path, tmp_path / "out")
     assert [p.suffix for p in (tmp_path / "out").iterdir()] == [".jsonl"]
 

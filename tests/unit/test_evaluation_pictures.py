@@ -22,7 +22,7 @@ from anytext_lib.evaluation import (
 )
 from anytext_lib.evaluation.journal import JournalError
 from anytext_lib.evaluation.lpips import AlexNetFeatures, published_heads
-from anytext_lib.evaluation.measure import PictureError
+from anytext_lib.evaluation.measure import ComparedPictureError
 from anytext_lib.evaluation.weights import KnownWeights, load_into, load_tensors
 from tests.unit.evaluation_toys import make_folder
 
@@ -179,7 +179,7 @@ def test_lpips_of_folders(tmp_path):
     assert rows[:3] == ["picture,lpips", "p00.png,0.0", "p01.png,0.0"] and result["lpips"] > 0
     assert result["pictures"]["pairs"] == 3
     Image.new("RGB", (48, 40)).save(fake / "p02.png")
-    with pytest.raises(PictureError, match=r"p02\.png has 48 x 40 pixels and .*40 x 40"):
+    with pytest.raises(ComparedPictureError, match=r"p02\.png has 48 x 40 pixels and .*40 x 40"):
         evaluate_lpips(real, fake, tmp_path / "out", network=network, report=silent)
     (real / "p01.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 3 pictures .* no partner .*p01\.png"):

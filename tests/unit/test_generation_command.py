@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anytext_lib.cli import main
 from anytext_lib.generation import AnyText2Pipeline, Defaults, Line, RequestError
-from anytext_lib.generation.command import edit_parser, generate_parser, run_edit, run_generate
 from anytext_lib.generation.jobs import make_job, make_line, parse_line, read_jobs
 from anytext_lib.generation.metadata import read_record, write_png
 from tests.unit.generation_model import lively_model
@@ -29,13 +29,11 @@ def photo(tmp_path):
 
 
 def generate(model, out, *arguments):
-    return run_generate(generate_parser().parse_args(
-        ["--model", str(model), "--out", str(out), "--device", "cpu", *map(str, arguments)]))
+    return main(["generate", "--model", str(model), "--out", str(out), "--device", "cpu", *map(str, arguments)])
 
 
 def edit(model, out, *arguments):
-    return run_edit(edit_parser().parse_args(
-        ["--model", str(model), "--out", str(out), "--device", "cpu", *map(str, arguments)]))
+    return main(["edit", "--model", str(model), "--out", str(out), "--device", "cpu", *map(str, arguments)])
 
 
 def pixels(path):
@@ -54,7 +52,7 @@ def test_a_picture_is_made_again_bit_for_bit(model, tmp_path, capsys):
     assert record["seeds"] == [5, 6] and record["place"] == 1 and record["settings"]["eta"] == 0.5
     assert [line["text"] for line in record["request"]["lines"]] == ["Tea", "Milk"]
     assert all(len(line["region"]) == 4 for line in record["request"]["lines"])
-    assert run_generate(generate_parser().parse_args(["--from", str(paths[1]), "--out", str(tmp_path)])) == 0
+    assert main(["generate", "--from", str(paths[1]), "--out", str(tmp_path)]) == 0
     again = tmp_path / "picture_6_again.png"
     assert np.array_equal(pixels(again), pixels(paths[1])) and read_record(again) == record
     assert not np.array_equal(pixels(paths[0]), pixels(paths[1]))

@@ -14,8 +14,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from anytext_lib.course.profiles import load_profiles
-from anytext_lib.course.provenance import cost_line, load_costs
+from anytext_lib.course.contents import readme_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,7 +32,6 @@ BROUGHT_BY_TORCH = ("nvidia-", "cuda-", "triton")
 FORBIDDEN = {"torchvision", "torchaudio", "opencv-python-headless"}
 # Packages of the project that no module of anytext_lib imports, and why they are there.
 NOT_IMPORTED = {
-    "jupyterlab": "where the course is read",
     "ipykernel": "runs the notebooks",
     "tensorboard": "Lightning's logger of training writes with it",
     "rapidocr": "brings the weights of PP-OCRv4, which are read from its folder",
@@ -41,7 +39,7 @@ NOT_IMPORTED = {
 }
 OUR_OWN = {"anytext_lib", "tests"}
 # Modules imported from packages that a declared one always brings.
-BROUGHT = {"google": "onnx", "cycler": "matplotlib"}
+BROUGHT = {"google": "onnx", "cycler": "matplotlib", "nbconvert": "jupyterlab"}
 
 
 def pins_on(machine):
@@ -215,24 +213,9 @@ def test_links_of_the_readme_lead_somewhere():
     assert links and not [link for link in links if not (ROOT / link).exists()]
 
 
-def expected_table():
-    """The README's table of notebooks as the files, the questions and the recorded costs give it."""
-    folder = ROOT / "notebooks"
-    questions, costs = load_profiles(folder).questions, load_costs(folder)
-    rows = []
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        number, name = path.stem.split("_", 1)
-        line = cost_line(costs.get(number, {}))
-        cpu = re.search(r"([\d.]+ (?:s|min)) on \d+ CPU.*peak memory ([\d.]+ GiB)", line)
-        gpu = re.search(r"([\d.]+ (?:s|min)) on a GPU", line)
-        rows.append(f"| {number} | [{name}](notebooks/{path.name}) | {questions[number]} "
-                    f"| {', '.join(cpu.groups()) if cpu else '–'} | {gpu[1] if gpu else '–'} |")
-    return rows
-
-
 def test_table_of_notebooks_is_up_to_date():
     rows = re.findall(r"^\| \d\d \|.*$", README, flags=re.MULTILINE)
-    expected = expected_table()
+    expected = readme_rows(ROOT / "notebooks")
     assert rows == expected, "the README's table should be:\n" + "\n".join(expected)
 
 

@@ -137,7 +137,7 @@ def test_without_a_judge_nothing_is_read(studio, sketch):
 
 
 def test_what_is_wrong_is_named(studio, sketch):
-    with pytest.raises(RequestError, match=r"line 2 \(''\): the text is blank"):
+    with pytest.raises(RequestError, match="line 2: type the words, or remove the box"):
         studio.make(sketch.changed(1, text=""), Plan(Settings(1)))
 
 
@@ -182,10 +182,45 @@ def test_draw_type_and_run(app):
     assert "done" in app._message.value and not app._buttons["Generate"].disabled
 
 
+def test_a_box_without_a_mouse(app):
+    form = app._form
+    for number, value in zip(form.children, (4, 5, 50, 20), strict=False):
+        number.value = value
+    form.children[-1].click()
+    assert app.sketch.boxes[0].quad == [[4, 5], [54, 5], [54, 25], [4, 25]]
+    assert "line 1 “” at x 4, y 5, 50 wide, 20 high" in app._canvas.tooltip and app._canvas.description == ""
+    form.children[0].value = 999
+    assert form.children[0].value == 95, "it stays in the picture"
+    form.children[-1].click()
+    assert "outside of the picture, or is too small" in app._message.value and len(app.sketch.boxes) == 1
+
+
+def test_what_the_card_tells_is_shown(app, monkeypatch):
+    from anytext_lib.generation.capabilities import Capabilities
+
+    card = replace(app.studio.pipeline.defaults, capabilities=Capabilities(max_chars=3, editing=False))
+    monkeypatch.setattr(app.studio.pipeline, "defaults", card)
+    app._buttons["Generate"].click()
+    assert "there is no text in this picture: draw a box" in app._message.value
+    drag(app, (4, 4), (90, 60))
+    app._rows.children[0].children[0].value = "Milk"
+    app._buttons["Generate"].click()
+    assert 'role="status"' in app._message.value and ">done</div>" in app._message.value
+    assert 'role="note"' in app._message.value and "lines of at most 3 characters" in app._message.value
+    app._results.children[0].children[1].click()
+    app._buttons["Generate"].click()
+    assert "draw a box where the picture is to be changed" in app._message.value
+    drag(app, (4, 4), (90, 60))
+    app._rows.children[0].children[0].value = "Tea"
+    app._buttons["Generate"].click()
+    assert "this model was not trained to edit: letters and ground may not fit" in app._message.value
+    assert "--" not in app._message.value.replace("--jp", "").replace("--vscode", "")
+
+
 def test_errors_are_text(app):
     drag(app, (4, 4), (60, 30))
     app._buttons["Generate"].click()
-    assert 'role="alert"' in app._message.value and "line 1 (&#x27;&#x27;): the text is blank" in app._message.value
+    assert 'role="alert"' in app._message.value and "line 1: type the words, or remove the box" in app._message.value
     app._fields._lists["seeds"].value = "one"
     app._buttons["Generate"].click()
     assert "seeds: &#x27;one&#x27; is no list" in app._message.value and not app._buttons["Generate"].disabled

@@ -17,6 +17,7 @@ from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training import storage
 from anytext_lib.training.arguments import expand, find_config
 from anytext_lib.training.cache import TensorCache, digests
+from anytext_lib.training.callbacks import ProgressBar
 from anytext_lib.training.loader import EpochBatches, ResumableLoader
 from anytext_lib.training.reference import ReferenceCache
 from anytext_lib.training.schedules import learning_rate_factor
@@ -326,3 +327,15 @@ def test_advice_quotes_what_was_measured(tmp_path):
         {"device": "H100", "model": "sd15", "image_size": 512, "cases": cases}))
     assert measured(tmp_path / "costs.json").splitlines() == [
         "Measured with sd15 on H100, 512 pixels, batch 3:", "  - fp32: 40.0 GiB, 1.50 s a step"]
+
+
+# progress
+
+
+def test_the_bar_names_no_end_where_there_is_none():
+    bar = ProgressBar()
+    figures = {"t/loss": torch.tensor(1.25), "v/sim": torch.tensor(0.5), "t/lr": torch.tensor(1.0)}
+    for last, shown in ((-1, "Epoch 3"), (None, "Epoch 3"), (5, "Epoch 3/4")):
+        bar._trainer = SimpleNamespace(max_epochs=last, callback_metrics=figures)
+        assert bar._get_train_description(3) == shown
+    assert bar.get_metrics(bar._trainer, None) == {"t/loss": "1.25", "v/sim": "0.5"}

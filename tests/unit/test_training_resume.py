@@ -180,3 +180,12 @@ def test_damaged_checkpoints_are_no_new_start(runs, capsys):
     for word in ("last", "auto"):
         assert main(["fit", *arguments(runs, "broken", "--ckpt_path", word)]) == 2
         assert "step=0000002.ckpt are cut off" in capsys.readouterr().err
+
+
+def test_validation_says_what_it_did_not_compute(runs, uninterrupted, capsys):
+    """A loss without a weight is no 0.0: it was not looked at."""
+    status = main(["validate", "--config", str(runs / "whole" / "config.yaml"), "--ckpt_path", "last", "--val",
+                   str(data_folder() / "annotations.json"), "--val_limit", "1", "--judge.steps", "1"])
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("v/"))
+    assert status == 0 and float(rows["v/ocr"]) > 0 and float(rows["v/sim"]) > 0
+    assert rows["v/ctc"] == "not computed: loss_beta is 0; --monitor_every 1 shows the unweighted term"

@@ -1,0 +1,143 @@
+"""The form of a published page, which can be given without running it: links, figures, numbers, metadata.
+
+`anytext course run --in-place` gives it to what it ran; `anytext course check --fix` to pages as they are. A page whose
+outputs belonged to its sources before keeps that mark; one that was stale stays stale.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import html
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anytext_lib.course import books, contents, exercises, links, provenance, style
+from anytext_lib.course.books import Book
+from anytext_lib.course.record import fold
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+HTML_FIGURE = re.compile(r'<img alt="([^"]*)" width="(\d+)"[^>]* src="data:image/png;base64,([A-Za-z0-9+/=\s]+)">')
+
+
+class Page(NamedTuple):
+    """A page and its place: its file, and all pages in order."""
+
+    book: Book
+    chapters: Sequence[Book]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of all pages."""
+        return self.book.path.parent
+
+
+def _write_cost(notebook, page: Page) -> None:
+    provenance.write_cost_line(notebook, provenance.load_costs(page.folder).get(page.book.number, {}))
+
+
+def _write_navigation(notebook, page: Page) -> None:
+    contents.write_navigation(notebook, contents.navigation(page.book, page.chapters))
+
+
+def _link_mentions(notebook, page: Page) -> None:
+    files = {chapter.number: chapter.path.name for chapter in page.chapters}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = links.linked(cell.source, files, page.book.number)
+
+
+STEPS: tuple[tuple[str, Callable[[Any, Page], None]], ...] = (
+    ("shows recorded numbers among its outputs", lambda notebook, page: fold(notebook)),
+    ("holds widget state", lambda notebook, page: drop_widgets(notebook)),
+    ("holds figures that are HTML, which many viewers hide", lambda notebook, page: convert_figures(notebook)),
+    ("has other metadata than JupyterLab would write", lambda notebook, page: provenance.clean(notebook)),
+    ("has another line of cost than the recorded costs give", _write_cost),
+    ("has another table of pages than the recorded costs give", lambda notebook, page: contents.write_map(
+        notebook, page.folder)),
+    ("lacks the links to the pages around it", _write_navigation),
+    ("mentions notebooks or papers without a link", _link_mentions),
+)
+"""What may be wrong with a page, and what mends it: a function that changes the notebook, unless all is well."""
+
+
+def finish(notebook, book: Book, chapters: Sequence[Book]) -> None:
+    """Give an executed notebook the form of a published page (changed in place; `chapters` are all pages)."""
+    fresh = provenance.is_fresh(notebook)
+    for _, mend in STEPS:
+        mend(notebook, Page(book, chapters))
+    if fresh:
+        notebook.metadata["anytext"]["source_hash"] = provenance.source_hash(notebook)
+
+
+def unfinished(notebook, book: Book, chapters: Sequence[Book]) -> list[str]:
+    """What is wrong with the form of a page, all of it mended by `fix`; the notebook stays as it is."""
+    draft, problems = copy.deepcopy(notebook), []
+    before = books.as_text(draft)
+    for what, mend in STEPS:
+        mend(draft, Page(book, chapters))
+        after = books.as_text(draft)
+        if after != before:
+            problems.append(f"{what} (first in {_first_difference(before, after)!r})")
+        before = after
+    return problems
+
+
+def _first_difference(before: str, after: str) -> str:
+    lines = zip(before.splitlines(), after.splitlines(), strict=False)
+    return next((old.strip()[:80] for old, new in lines if old != new), "its last line")
+
+
+def fix(folder: Path, chosen: Sequence[Book]) -> list[Path]:
+    """Give the `chosen` pages of the course in `folder` their form without running them; return what was changed.
+
+    Their learners' copies and the README's table follow. Raises CourseError where a file is no notebook.
+    """
+    chapters, changed = books.find_books(folder), []
+    for book in chosen:
+        notebook = books.read(book.path)
+        finish(notebook, book, chapters)
+        changed += books.write_if_new(book.path, books.as_text(notebook))
+    for book in chosen:
+        text = exercises.learner_text(book, chapters)
+        changed += books.write_if_new(folder / exercises.FOLDER / book.path.name, text)
+    contents.write_readme(folder)
+    return changed
+
+
+def refresh_map(folder: Path) -> None:
+    """Bring the pages with the table of all pages, and the README's, up to date with the costs."""
+    chapters = books.find_books(folder)
+    for book in chapters:
+        notebook = books.read(book.path)
+        if any(contents.MAP in books.tags(cell) for cell in notebook.cells):
+            contents.write_map(notebook, folder)
+            books.write_if_new(book.path, books.as_text(notebook))
+    contents.write_readme(folder)
+
+
+def drop_widgets(notebook: Any) -> None:
+    """Remove what only a running kernel can show: views of widgets and their state. The figures beside them stay."""
+    notebook["metadata"].pop("widgets", None)
+    for cell in notebook["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
+
+
+def convert_figures(notebook) -> None:
+    """Turn figures that are HTML images, as pages held them once, into image/png with words; the bitmaps stay."""
+    for cell in books.code_cells(notebook):
+        cell.outputs = [new for output in cell.outputs for new in _converted(output)]
+
+
+def _converted(output) -> list:
+    import nbformat
+
+    found = HTML_FIGURE.fullmatch(output.get("data", {}).get("text/html", "").strip())
+    if not found:
+        return [output]
+    alt, width, data = html.unescape(found[1]), int(found[2]), base64.b64decode(found[3])
+    return [nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+            for data, metadata in style.figure_outputs(data, alt, width)]

@@ -103,11 +103,11 @@ def _chinese_families() -> list[str]:
     return list(dict.fromkeys(families))
 
 
-def show(fig: Figure, alt: str, caption: str | None = None, max_kib: int | None = None) -> None:
+def show(fig: Figure, alt: str, caption: str | None = None) -> None:
     """Display `fig` with alternative text and, below it, a caption; close it.
 
     `alt` says what one sees, for those who do not: it must not be empty. `caption` is plain text (default: the first
-    sentence of `alt`). `max_kib` is accepted for pages that still give it and changes nothing.
+    sentence of `alt`).
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
@@ -200,7 +200,6 @@ def show_images(
     width: float = 8.5,
     suptitle: str | None = None,
     caption: str | None = None,
-    max_kib: int | None = None,
     **imshow: Any,
 ) -> None:
     """Display images in a grid of at most `columns` columns, `width` inches wide.

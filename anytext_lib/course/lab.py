@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import torch
 
+from anytext_lib.losses.process import implied_noise
+
 
 def sd_alphas_cumprod() -> torch.Tensor:
     """abar (1000,) float32 of Stable Diffusion 1.5: scaled-linear betas from 0.00085 to 0.012."""
@@ -51,5 +53,4 @@ class LinearDenoiser:
 
     def __call__(self, x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """The noise that this estimate implies, eps = (x_t - sqrt(abar) x0) / sqrt(1 - abar): (B, C, H, W)."""
-        a = self.alphas_cumprod[timesteps].reshape(-1, 1, 1, 1)
-        return (x_t - a.sqrt() * self.predict_x0(x_t, timesteps)) / (1 - a).sqrt()
+        return implied_noise(x_t, self.predict_x0(x_t, timesteps), self.alphas_cumprod[timesteps])

@@ -66,6 +66,12 @@ def predict_x0(model_output: torch.Tensor, x_t: torch.Tensor, abar: torch.Tensor
     raise _unknown(prediction_type)
 
 
+def implied_noise(x_t: torch.Tensor, x0: torch.Tensor, abar: torch.Tensor) -> torch.Tensor:
+    """The eps with which x0 becomes x_t; shapes as in ``add_noise``, ``abar`` below 1."""
+    a = expand(abar, x_t)
+    return (x_t - a.sqrt() * x0) / (1 - a).sqrt()
+
+
 def step_moments(output: torch.Tensor, x: torch.Tensor, abar: float, abar_next: float, eta: float = 0.0,
                  prediction_type: str = "epsilon") -> tuple[torch.Tensor, float]:
     """Mean (B, C, h, w), differentiable in the network's ``output``, and sigma of a DDIM step (Song et al., eq. 12).

@@ -19,7 +19,7 @@ import torch
 
 from anytext_lib.errors import OptionError
 from anytext_lib.losses.diffusion import squared_error
-from anytext_lib.losses.process import expand
+from anytext_lib.losses.process import VariancePreserving, expand
 
 
 def sigma_levels(alphas_cumprod: torch.Tensor) -> torch.Tensor:
@@ -27,8 +27,8 @@ def sigma_levels(alphas_cumprod: torch.Tensor) -> torch.Tensor:
 
     From abar in float32 the lowest levels are right to about 3e-5 only, because of 1 - abar.
     """
-    abar = alphas_cumprod.double()
-    return ((1 - abar) / abar).sqrt().to(alphas_cumprod.dtype)
+    process = VariancePreserving(alphas_cumprod.double())  # of an eps network: sigma is what its errors grow by
+    return process.amplification(torch.arange(process.steps)).to(alphas_cumprod.dtype)
 
 
 def sampling_timesteps(steps: int, total: int = 1000) -> list[int]:

@@ -8,7 +8,7 @@ import torch
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.errors import OptionError
-from anytext_lib.losses import add_noise
+from anytext_lib.losses import VariancePreserving
 from anytext_lib.randomness import draw_noise, generator
 from anytext_lib.training.diffusion_training import DiffusionTraining
 from anytext_lib.training.schedules import require_rate, require_timesteps
@@ -76,10 +76,10 @@ class UDiffTextTraining(DiffusionTraining):
                  told: WordConditions) -> UDiffTextTerms:
         """The objective at the noisy latents of a batch; noise and timesteps may be on the CPU."""
         noise, timesteps = noise.to(latents), timesteps.to(latents.device)
-        abar = self.model.alphas_cumprod[timesteps]
-        sigma = ((1 - abar) / abar).sqrt()
+        process = VariancePreserving(self.model.alphas_cumprod)
+        sigma = process.amplification(timesteps)
         with capture_attention(self.model.unet, self.hparams.layers) as maps:
-            eps = self.model(add_noise(latents, noise, abar), timesteps, told.context, told.place).float()
+            eps = self.model(process.add_noise(latents, noise, timesteps), timesteps, told.context, told.place).float()
         estimate = denoised(add_sigma_noise(latents, noise, sigma), eps, sigma)
         return self.objective(estimate, latents, sigma, maps.layers(), told.segments, told.valid)
 

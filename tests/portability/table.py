@@ -36,13 +36,13 @@ def row(notebook: str, name: str, expected: Mapping[str, float], plain: Mapping[
         other_seed: dict | None) -> dict[str, str]:
     """One line of the table. `plain` holds results by the variant's name; a result has "records" and "failure"."""
     values = [result["records"][name] for result in plain.values() if name in result["records"]]
-    low, high = (min(values), max(values)) if values else (math.nan, math.nan)
-    spread = max(high, expected["value"]) - min(low, expected["value"]) if values else math.nan
+    low, high = min(values, default=None), max(values, default=None)
+    spread = max(high, expected["value"]) - min(low, expected["value"]) if values else None
     seed = other_seed["records"].get(name) if other_seed else None
     named = plain | ({"seed": other_seed} if other_seed else {})
     numbers = {
         "recorded": expected["value"], "tolerance": tolerance(expected), "min": low, "max": high, "spread": spread,
-        "share": share(spread, tolerance(expected)),
+        "share": share(spread, tolerance(expected)) if values else None,
         "seed_spread": abs(seed - expected["value"]) if seed is not None else None,
     }
     failed = [variant for variant, result in named.items() if result["failure"]]
@@ -84,7 +84,7 @@ def complaints(rows: Sequence[Mapping[str, str]], variants: int) -> list[str]:
     found = []
     for line in rows:
         name = f"{line['notebook']} {line['name']}"
-        if not float(line["share"]) <= LIMIT:  # NaN, too
+        if line["share"] and float(line["share"]) > LIMIT:
             found.append(f"{name}: spread {line['spread']} is {float(line['share']):.0%} of its tolerance "
                          f"{line['tolerance']} (at most {LIMIT:.0%})")
         if int(line["variants"]) < variants:

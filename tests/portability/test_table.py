@@ -36,7 +36,7 @@ def test_no_number_spreads_over_more_than_half_of_its_tolerance(number):
     """Against today's value and tolerance, which may have changed since the table was written."""
     found = lines(number)
     for name, expected in RECORDED[number].items():
-        if name in found:
+        if name in found and found[name]["min"]:  # else the test above says that it has not been measured
             low, high = (float(found[name][end]) for end in ("min", "max"))
             spread = max(high, expected["value"]) - min(low, expected["value"])
             allowed = table.tolerance(expected)
@@ -50,6 +50,7 @@ def test_every_variant_runs_to_its_end(number):
     assert failed <= ({"seed"} if number in SEED_MATTERS else set())
 
 
+@unfinished
 def test_golden_tests_use_at_most_half_of_their_tolerances():
     golden = lines("golden")
     assert len(golden) > 25

@@ -140,7 +140,7 @@ def save_cost(folder: Path, number: str, stamped: Mapping[str, Any]) -> dict[str
     costs = load_costs(folder)
     kind = str(stamped["device"]).split(":")[0]
     entry = {"seconds": round(stamped["seconds"], 1), "peak_memory_mib": stamped["peak_memory_mib"]}
-    entry |= {key: stamped[key] for key in ("threads", "cpu", "gpu") if key in stamped}
+    entry |= {key: stamped[key] for key in ("cpu_seconds", "threads", "cpu", "gpu") if key in stamped}
     costs.setdefault(number, {})[f"{stamped['profile']}.{kind}"] = entry
     write_yaml(costs_path(folder), dict(sorted(costs.items())), COSTS_HEADER)
     return costs[number]
@@ -155,27 +155,28 @@ class Cost(NamedTuple):
 
 
 def cost_parts(costs: Mapping[str, Mapping[str, Any]]) -> tuple[Cost | None, Cost | None]:
-    """The costs of a notebook with its defaults on a CPU, and on a GPU; None where no run was recorded."""
+    """The costs of a notebook with its defaults on a CPU, and on a GPU; None where no run was recorded.
+
+    On a CPU the time is that of the processor, whatever else the machine had to do; on a GPU it is the clock's.
+    """
     cpu, gpu = costs.get("default.cpu"), costs.get("gpu.cuda") or costs.get("default.cuda")
     shown = [None, None]
     if cpu is not None:
-        threads = f"{cpu['threads']} CPU core{'s' * (cpu['threads'] != 1)}"
-        shown[0] = Cost(_time(cpu), _memory(cpu), f"{threads} ({cpu['cpu']})")
+        shown[0] = Cost(_time(cpu["cpu_seconds"]), _memory(cpu), f"of CPU time ({cpu['cpu']})")
     if gpu is not None:
-        shown[1] = Cost(_time(gpu), _memory(gpu), f"a GPU ({gpu['gpu']})")
+        shown[1] = Cost(_time(gpu["seconds"]), _memory(gpu), f"on a GPU ({gpu['gpu']})")
     return tuple(shown)
 
 
 def cost_line(costs: Mapping[str, Mapping[str, Any]]) -> str:
     """The line of cost below a title, from measured runs: with the defaults on a CPU, and on a GPU."""
     cpu, gpu = cost_parts(costs)
-    parts = [f"{cpu.time} on {cpu.machine}, peak memory {cpu.memory}"] if cpu else []
-    parts += [f"{gpu.time} on {gpu.machine}"] if gpu else []
+    parts = [f"{cpu.time} {cpu.machine}, peak memory {cpu.memory}"] if cpu else []
+    parts += [f"{gpu.time} {gpu.machine}"] if gpu else []
     return f"{COST_MARK} {'; '.join(parts) or 'not measured yet'}."
 
 
-def _time(cost: Mapping[str, Any]) -> str:
-    seconds = cost["seconds"]
+def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 

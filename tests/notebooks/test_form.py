@@ -45,7 +45,7 @@ def old(course, cells):
         notebook.metadata["widgets"] = {"state": {}}
         notebook.metadata["anytext"] = {"source_hash": provenance.source_hash(notebook), "python": "3.12.1"}
         nbformat.write(notebook, path)
-    entry = {"seconds": 130.0, "peak_memory_mib": 2048, "threads": 2, "cpu": "X"}
+    entry = {"seconds": 70.0, "cpu_seconds": 130.0, "peak_memory_mib": 2048, "threads": 2, "cpu": "X"}
     (course.folder / "baselines").mkdir()
     cost = {"default.cpu": entry, "gpu.cuda": entry | {"seconds": 9.4, "gpu": "G"}}
     provenance.write_yaml(provenance.costs_path(course.folder), {"01": cost, "02": cost}, "")
@@ -70,7 +70,7 @@ def test_old_pages_get_their_form_and_stay_fresh(old, capsys):
     assert records_of(page) == [Record("a", 1, None)] and "widgets" not in page.metadata
     links = ("**Pages:** [← 01 first](01_first.ipynb) · [03 third →](03_third.ipynb) · "
              "[its exercises, for you to solve](exercises/02_second.ipynb)")
-    cost = "**Cost:** 2.2 min on 2 CPU cores (X), peak memory 2.0 GiB; 9 s on a GPU (G)."
+    cost = "**Cost:** 2.2 min of CPU time (X), peak memory 2.0 GiB; 9 s on a GPU (G)."
     assert page.cells[0].source == f"# 02_second\n\n{cost}\n\n{links}"
     paper = "[arXiv 2411.15245](https://arxiv.org/abs/2411.15245)"
     assert page.cells[-1].source == (

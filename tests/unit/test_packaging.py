@@ -39,7 +39,7 @@ NOT_IMPORTED = {
 }
 OUR_OWN = {"anytext_lib", "tests"}
 # Modules imported from packages that a declared one always brings.
-BROUGHT = {"google": "onnx", "cycler": "matplotlib", "nbconvert": "jupyterlab"}
+BROUGHT = {"google": "onnx", "cycler": "matplotlib", "nbconvert": "jupyterlab", "traitlets": "ipywidgets"}
 
 
 def pins_on(machine):

@@ -50,7 +50,7 @@ COLORS = {
 
 PIXELS_PER_INCH = 126  # of the stored bitmap
 SHOWN_PER_INCH = 90  # CSS pixels on the page: the bitmap is 1.4 times as fine
-LARGEST = 250_000  # bytes of a bitmap that is finer than the page
+LARGEST = 200_000  # bytes of a bitmap that is finer than the page
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+|~&!-])")
 CYCLE = ("blue", "vermillion", "green", "orange", "purple", "sky", "black")
 

@@ -42,7 +42,7 @@ def test_the_page_shows_all_doors():
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] != "fit"], ids=" ".join)
 def test_other_commands_parse(words):
-    build_parser(words[:1]).parse_args(words)
+    assert build_parser(words[:1]).parse_args(words).subcommand == words[0]
 
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] == "fit"],

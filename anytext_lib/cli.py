@@ -149,8 +149,20 @@ def _listen() -> None:
         PRESSED.append(number)
         raise KeyboardInterrupt
 
+    def swallowed(event) -> None:
+        """Python drops what is raised in a destructor: Ctrl-C is raised once more, a moment later."""
+        if event.exc_type is KeyboardInterrupt:
+            import threading
+
+            PRESSED.clear()
+            main_thread = threading.main_thread().ident
+            threading.Timer(0.1, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
+        else:
+            sys.__unraisablehook__(event)
+
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, press)
+        sys.unraisablehook = swallowed
 
 
 def _came_of_interrupt(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """What every test shares: figures without a screen, property tests and random numbers that repeat."""
 import os
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,9 @@ from anytext_lib.course.process import threads_for
 os.environ.setdefault("MPLBACKEND", "agg")
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # tests that run side by side share the cores; torch reads this once
     os.environ["OMP_NUM_THREADS"] = threads_for(int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background; the commands that tests start are not
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline, because a shared machine is slow at times. The default profile draws the same examples at every run;
 # HYPOTHESIS_PROFILE=thorough looks for new ones.

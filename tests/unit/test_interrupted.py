@@ -33,7 +33,10 @@ def test_one_line_and_status_130(tmp_path, command, delay):
         process.communicate()
         return
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     lines = [line for line in err.splitlines() if line.strip() and not line.startswith(NOISE)]
     if process.returncode in (0, 1, 2):  # it had ended by itself, in the moment of the signal
         assert "Traceback" not in err and "interrupted" not in err
@@ -43,3 +46,14 @@ def test_one_line_and_status_130(tmp_path, command, delay):
     assert "interrupted" in lines[0] or "--ckpt_path last" in lines[0]
     assert "Traceback" not in out + err
     assert command != "fit" or not (tmp_path / "runs").exists() or list(tmp_path.glob("runs/tiny/checkpoints/*.ckpt"))
+
+
+def test_ctrl_c_inside_a_destructor_is_not_lost(tmp_path):
+    """Python reports and drops what is raised in ``__del__``, wherever the signal happens to arrive."""
+    program = ("import os, signal, sys, time\nfrom anytext_lib import cli\n"
+               "class Late:\n    def __del__(self):\n"
+               "        os.kill(os.getpid(), signal.SIGINT)\n        time.sleep(1)\n"
+               "def run(arguments):\n    Late()\n    time.sleep(60)\n    return 0\n"
+               "cli._run = run\nsys.argv = ['anytext', 'doctor']\nsys.exit(cli.main())\n")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, text=True, capture_output=True, timeout=50)
+    assert (done.returncode, done.stderr) == (130, "anytext doctor: interrupted\n")

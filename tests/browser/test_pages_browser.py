@@ -139,3 +139,4 @@ def test_page_is_opened_run_saved_and_opened_again(page, root):
 def test_links_lead_to_the_other_working_copies(page):
     page.locator(".jp-RenderedMarkdown a", has_text="further").first.click()
     page.wait_for_function("window.jupyterapp.shell.currentWidget?.context?.path === 'work/01_more.ipynb'")
+    assert page.evaluate("window.jupyterapp.shell.currentWidget.context.path") == "work/01_more.ipynb"

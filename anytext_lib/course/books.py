@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 from anytext_lib.course.paths import CourseError
 
-FILE_NAME = re.compile(r"(\d\d)_\w+")
+NUMBER = r"\d\d[a-z]?"
+"""A notebook's number: two digits, and a letter for a second part, as in 05b."""
+FILE_NAME = re.compile(rf"({NUMBER})_\w+")
 INJECTED = "injected-parameters"
 
 
 @dataclass(frozen=True)
 class Book:
-    """A notebook of the course: its file; `number` is the two digits its name begins with."""
+    """A notebook of the course: its file, whose name begins with its `number`, as 05 or 05b."""
 
     path: Path
 
@@ -32,8 +34,13 @@ class Book:
 
     @property
     def number(self) -> str:
-        """The two digits, as text."""
-        return self.name[:2]
+        """What stands before the first underscore of the name, as text."""
+        return self.name.partition("_")[0]
+
+    @property
+    def title(self) -> str:
+        """What stands after the first underscore of the name."""
+        return self.name.partition("_")[2]
 
 
 class Parameter(NamedTuple):

@@ -14,13 +14,13 @@ from anytext_lib.course.books import Book
 from anytext_lib.course.profiles import load_profiles
 from anytext_lib.course.provenance import COST_MARK, MAP, NAVIGATION_MARK, cost_parts, load_costs
 
-ROW = re.compile(r"^\| \d\d \|.*(?:\n\| \d\d \|.*)*$", flags=re.MULTILINE)
+ROW = re.compile(rf"^\| {books.NUMBER} \|.*(?:\n\| {books.NUMBER} \|.*)*$", flags=re.MULTILINE)
 EXERCISES = "exercises"
 
 
 def readme_rows(folder: Path) -> list[str]:
     """The rows of the README's table of the notebooks in `folder`."""
-    return [f"| {book.number} | [{book.name[3:]}]({folder.name}/{book.path.name}) | {question} | {cpu} | {gpu} |"
+    return [f"| {book.number} | [{book.title}]({folder.name}/{book.path.name}) | {question} | {cpu} | {gpu} |"
             for book, question, cpu, gpu in _pages(folder)]
 
 
@@ -64,7 +64,7 @@ def _pages(folder: Path) -> Iterator[tuple[Book, str, str, str]]:
 
 
 def _title(book: Book) -> str:
-    return book.name[3:].replace("_", " ")
+    return book.title.replace("_", " ")
 
 
 def navigation(book: Book, chapters: Sequence[Book], copy: bool = False) -> str:

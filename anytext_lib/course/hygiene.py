@@ -47,7 +47,7 @@ def title_and_cost(notebook, path: Path) -> list[str]:
     first = notebook.cells[0] if notebook.cells else None
     if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
         return ["the first cell must be markdown and begin with a title, `# ...`"]
-    costs = provenance.load_costs(path.parent).get(path.stem[:2], {})
+    costs = provenance.load_costs(path.parent).get(books.Book(path).number, {})
     return [] if any(provenance.cost_parts(costs)) else ["has no recorded cost; run `anytext course run --in-place`"]
 
 

@@ -14,10 +14,10 @@ UNTOUCHED = re.compile(
     flags=re.DOTALL | re.MULTILINE,
 )
 """What the text of a page holds besides words: code, links, tags, addresses, formulas."""
-ONE = re.compile(r"\b[Nn]otebook\s+(?P<n>\d\d)\b(?P<more>(?:\s+\([^()]*\))?(?:,\s+\d\d\s+\([^()]*\))*)")
+ONE = re.compile(r"\b[Nn]otebook\s+(?P<n>\d\d[a-z]?)\b(?P<more>(?:\s+\([^()]*\))?(?:,\s+\d\d[a-z]?\s+\([^()]*\))*)")
 AND = r"(?:,(?:\s+and|\s+or)?|\s+and|\s+or|\s+to|\s*[–-])\s*"
-MANY = re.compile(rf"\b[Nn]otebooks\s+(?P<more>\d\d\b(?:{AND}\d\d\b(?!%))*)")
-NUMBER = re.compile(r"(?<![\w.])\d\d(?![\w%]|\.\d)")
+MANY = re.compile(rf"\b[Nn]otebooks\s+(?P<more>\d\d[a-z]?\b(?:{AND}\d\d[a-z]?\b(?!%))*)")
+NUMBER = re.compile(r"(?<![\w.])\d\d[a-z]?(?![\w%]|\.\d)")
 ARXIV = re.compile(r"\barXiv(?::\s*|\s+)(?P<id>\d{4}\.\d{4,5}(?:v\d+)?|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(?![\w/])")
 RELATIVE = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)[^()\s]+(?=\))|(?<=href=\")(?![a-z]+:|#|/)[^\"]+(?=\")")
 

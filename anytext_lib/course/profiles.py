@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anytext_lib.course.books import NUMBER
 from anytext_lib.course.paths import CourseError
 
 FILE = "profiles.yaml"
@@ -29,7 +30,7 @@ class Profile:
     settings: dict[str, Setting]
 
     def setting(self, number: str) -> Setting:
-        """The setting of notebook `number` (two digits)."""
+        """The setting of notebook `number`."""
         return self.settings.get(number, Setting({}, self.budget_seconds))
 
 
@@ -101,7 +102,7 @@ def _mapping(value: Any, place: str, allowed: set | None = None, required: set =
 
 
 def _check_number(number: Any, place: str) -> None:
-    if not (isinstance(number, str) and re.fullmatch(r"\d\d", number)):
+    if not (isinstance(number, str) and re.fullmatch(NUMBER, number)):
         raise _wrong(place, f"has the key {number!r}: write the notebook's number in quotes, as in \"02\"")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from anytext_lib.course import links
 
-FILES = {"02": "02_x0.ipynb", "05": "05_ocr.ipynb", "08": "08_total.ipynb", "09": "09_net.ipynb"}
+FILES = {"02": "02_x0.ipynb", "05": "05_ocr.ipynb", "05b": "05b_pixels.ipynb", "08": "08_total.ipynb", "09": "09_net.ipynb"}
 PAPER = "https://arxiv.org/abs/2411.15245"
 
 
@@ -22,6 +22,8 @@ PAPER = "https://arxiv.org/abs/2411.15245"
      "[notebook 05](05_ocr.ipynb)\n(masks), [08](08_total.ipynb) (sums), [09](09_net.ipynb) (nets)"),
     ("notebook 02 and 05 words", "[notebook 02](02_x0.ipynb) and 05 words"),
     ("notebooks 02 and 09% more", "notebooks [02](02_x0.ipynb) and 09% more"),
+    ("notebook 05b, section 2", "[notebook 05b](05b_pixels.ipynb), section 2"),
+    ("notebooks 05 and 05b", "notebooks [05](05_ocr.ipynb) and [05b](05b_pixels.ipynb)"),
     ("## What notebook 02 says", "## What [notebook 02](02_x0.ipynb) says"),
     ("| notebook 02 | 05 |", "| [notebook 02](02_x0.ipynb) | 05 |"),
     ("*AnyText2*, arXiv 2411.15245.", f"*AnyText2*, [arXiv 2411.15245]({PAPER})."),

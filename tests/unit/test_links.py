@@ -6,7 +6,8 @@ import pytest
 
 from anytext_lib.course import links
 
-FILES = {"02": "02_x0.ipynb", "05": "05_ocr.ipynb", "05b": "05b_pixels.ipynb", "08": "08_total.ipynb", "09": "09_net.ipynb"}
+FILES = {"02": "02_x0.ipynb", "05": "05_ocr.ipynb", "05b": "05b_pixels.ipynb",
+         "08": "08_total.ipynb", "09": "09_net.ipynb"}
 PAPER = "https://arxiv.org/abs/2411.15245"
 
 

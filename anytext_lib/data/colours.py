@@ -52,6 +52,18 @@ class Palette:
         return hsv(self.hues[rng.integers(3)] + rng.normal(0, 0.03), saturation, rng.uniform(0.05, 1))
 
 
+class FreePalette(Palette):
+    """Grounds of a palette under text of any colour: half of the inks from the whole of RGB, half of a full hue or
+    nearly grey."""
+
+    def ink(self, rng: np.random.Generator) -> np.ndarray:
+        """A text colour that has nothing to do with the ground."""
+        if rng.random() < 0.5:
+            return rng.uniform(0, 255, 3).astype(np.float32)
+        saturation = rng.uniform(0.6, 1) if rng.random() < 0.75 else rng.uniform(0, 0.1)
+        return hsv(rng.random(), saturation, rng.uniform(0.1, 1))
+
+
 def readable_ink(rng: np.random.Generator, palette: Palette, behind: np.ndarray,
                  wanted: float = 4.0) -> tuple[np.ndarray, float]:
     """A text colour with a contrast of ``wanted`` against the pixels ``behind`` (N, 3), or the best of 40.

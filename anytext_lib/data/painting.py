@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anytext_lib.data.backgrounds import BACKGROUNDS
-from anytext_lib.data.colours import Palette, contrast, luminance, readable_ink
+from anytext_lib.data.colours import FreePalette, Palette, contrast, luminance, readable_ink
 from anytext_lib.data.fonts import fonts_for, load_fonts
 from anytext_lib.data.lettering import Ink, box_corners, draw_ink, place_mask
 from anytext_lib.data.quads import polygon_mask
@@ -28,6 +28,8 @@ class SceneStyle:
         signs: whether one scene of four has a sign behind its lines.
         spaced: probability that a short line's letters are spaced out.
         margin: space between the ink and the polygon, left and right, and above and below, in letter heights.
+        any_ink: letters of any colour, in place of one that goes with the ground.
+        contrast: of letters and ground that is sought, as a ratio (WCAG 2.1); below 3.2 letters get a rim.
     """
 
     fonts: tuple[str, ...] | None = None
@@ -35,6 +37,12 @@ class SceneStyle:
     signs: bool = True
     spaced: float = 0.15
     margin: tuple[float, float] = (MARGIN, MARGIN)
+    any_ink: bool = False
+    contrast: float = 4.0
+
+    def palette(self, rng: np.random.Generator) -> Palette:
+        """The colours of one scene."""
+        return FreePalette(rng) if self.any_ink else Palette(rng)
 
     def fonts_for(self, text: str) -> list[str]:
         """Names of the style's fonts that can write ``text``; ValueError if a font of the style is unknown."""
@@ -140,18 +148,20 @@ def draw_panel(rng: np.random.Generator, canvas: np.ndarray, corners: np.ndarray
 
 
 def draw_line(rng: np.random.Generator, canvas: np.ndarray, plan: PlannedLine, height: float, matrix: np.ndarray,
-              quad: np.ndarray, palette: Palette, effects: bool) -> tuple[tuple[int, int, int], dict]:
+              quad: np.ndarray, palette: Palette, effects: bool,
+              wanted: float = 4.0) -> tuple[tuple[int, int, int], dict]:
     """Paint a line on ``canvas`` (H, W, 3) float32, in place.
 
     Args:
         matrix: (3, 3) from the box of the line centred on 0 to edge coordinates of the picture; ``quad``: that box.
+        wanted: contrast with what lies behind.
 
     Returns:
         colour of the letters, and how they were drawn.
     """
     size = canvas.shape[:2]
     behind = canvas[polygon_mask(quad - 0.5, size) > 0][::3]
-    color, score = readable_ink(rng, palette, behind)
+    color, score = readable_ink(rng, palette, behind, wanted)
     rim, large = 0.0, 0.085 * min(size) if plan.language == "Chinese" else 0.06 * min(size)
     if plan.trouble is None and (score < 3.2 or (effects and height > large and rng.random() < 0.2)):
         rim = max(1.0, 0.07 * height)

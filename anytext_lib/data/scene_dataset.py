@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from anytext_lib.data.anyword import AnnotatedImage, Annotation
 from anytext_lib.data.batch import Sample
 from anytext_lib.data.sample import SampleConfig, build_sample
-from anytext_lib.data.scene_words import SPLITS, draw_word, words_of
+from anytext_lib.data.scene_words import SPLITS, draw_chinese, draw_word, words_of
 from anytext_lib.data.scenes import Scene, SceneStyle, render_scene
 
 SIZE = (64, 192)  # of the mini model's scenes: height and width in pixels
@@ -21,6 +21,11 @@ STYLE = SceneStyle(fonts=("Montserrat", "Oswald", "RobotoSlab", "Fredoka", "Comi
                    backgrounds=("flat", "gradient", "radial", "paper"), signs=False, spaced=0.0, margin=(0.05, 0.4))
 """Plain scenes.  The boxes are so high that their width limits the size of the glyphs: the hint, in another font, is as
 wide as the word in the picture."""
+MIXED = SceneStyle(fonts=("OpenSans", "Montserrat", "Oswald", "EBGaramond", "DMSerifDisplay", "RobotoSlab",
+                          "JetBrainsMono", "Fredoka", "Merienda", "Caveat", "PatrickHand", "ComicNeue"),
+                   backgrounds=STYLE.backgrounds, signs=False, spaced=0.0, margin=STYLE.margin, any_ink=True,
+                   contrast=3.3)
+"""As plain, in twelve fonts and in any colours; Chinese words are in the four Chinese fonts."""
 _SCENE, _SAMPLE, _EPOCH = 1, 2, 3  # streams of random numbers
 
 
@@ -38,6 +43,9 @@ class SceneDataset(Dataset):
         invented: probability of a made-up word in a scene of "train"; the other splits have real words only.
         effects: tilt, perspective, shadows, blur, uneven light and noise; off, letters stand upright and clear.
         caption_dropout: probability that the image caption is empty, so that the model can be guided.
+        style: what the scenes are made of.
+        two_lines: probability of a second line.
+        chinese: probability that a line is a Chinese word of two characters.
         cache: keep the samples in memory, compressed to about 20 KiB each, so that only the first epoch draws.
 
     Raises:
@@ -46,14 +54,18 @@ class SceneDataset(Dataset):
 
     def __init__(self, config: SampleConfig | None = None, seed: int = 0, split: str = "train",
                  epoch_length: int = 8192, invented: float = 0.5, effects: bool = False,
-                 caption_dropout: float = 0.0, cache: bool = True):
+                 caption_dropout: float = 0.0, cache: bool = True, style: SceneStyle = STYLE, two_lines: float = 0.0,
+                 chinese: float = 0.0):
         words_of(split)
         if epoch_length < 1:
             raise ValueError(f"epoch_length is the number of scenes, at least 1, got {epoch_length}")
-        for name, value in {"invented": invented, "caption_dropout": caption_dropout}.items():
+        for name, value in {"invented": invented, "caption_dropout": caption_dropout, "two_lines": two_lines,
+                            "chinese": chinese}.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a probability in [0, 1], got {value}")
-        self.config = config or SampleConfig(image_size=SIZE, mask_ratio=0.0, font_hint_prob=0.0, max_lines=1)
+        self.config = config or SampleConfig(image_size=SIZE, mask_ratio=0.0, font_hint_prob=0.0,
+                                            max_lines=2 if two_lines else 1)
+        self.style, self.two_lines, self.chinese = style, two_lines, chinese
         self.seed, self.split, self.epoch_length, self.effects = int(seed), split, epoch_length, effects
         self.invented = invented if split == "train" else 0.0
         self.caption_dropout, self.epoch = caption_dropout, 0
@@ -67,15 +79,22 @@ class SceneDataset(Dataset):
         self.epoch = int(epoch)
 
     def scene(self, i: int) -> Scene:
-        """The scene of item ``i``; a word that finds no room in its font is drawn again in another scene."""
+        """The scene of item ``i``; words that find no room in their fonts are drawn again in
+        another scene."""
         rng = self._rng(_SCENE, i)
         while True:
-            word, seed = draw_word(rng, self.split, self.invented), int(rng.integers(2**48))
+            texts, seed = self._texts(rng), int(rng.integers(2**48))
             try:
-                return render_scene(seed, self.config.image_size, texts=[word], invalid=0.0, effects=self.effects,
-                                    style=STYLE)
+                return render_scene(seed, self.config.image_size, texts=texts, invalid=0.0, effects=self.effects,
+                                    style=self.style)
             except ValueError:
                 continue
+
+    def _texts(self, rng: np.random.Generator) -> list[str]:
+        """The words of a scene; nothing is drawn for an option that is off."""
+        count = 1 + bool(self.two_lines and rng.random() < self.two_lines)
+        return [(draw_chinese if self.chinese and rng.random() < self.chinese else draw_word)(
+            rng, self.split, self.invented) for _ in range(count)]
 
     def __getitem__(self, i: int) -> Sample:
         """Sample ``i``; IndexError if there is none."""

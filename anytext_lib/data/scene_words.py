@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from anytext_lib.data.words import LATIN_WORDS
+from anytext_lib.data.words import CHINESE_WORDS, LATIN_WORDS
 
 SPLITS = {"train": range(4, 20), "validation": range(3, 4), "test": range(0, 3)}  # twentieths of the hash
 LETTERS = (3, 7)  # fewest and most letters of a word
@@ -43,6 +43,35 @@ def draw_word(rng: np.random.Generator, split: str, invented: float = 0.0) -> st
     words = words_of(split)
     word = _invent(rng, split) if rng.random() < invented else words[rng.integers(len(words))]
     return (word, word[0].upper() + word[1:], word.upper())[rng.choice(3, p=SPELLINGS)]
+
+
+@functools.cache
+def chinese_words_of(split: str) -> tuple[str, ...]:
+    """The Chinese words of two characters of a split, in the order of ``CHINESE_WORDS``; ValueError as ``words_of``."""
+    words_of(split)
+    return tuple(word for word in CHINESE_WORDS if len(word) == 2 and split_of(word) == split)
+
+
+def draw_chinese(rng: np.random.Generator, split: str, invented: float = 0.0) -> str:
+    """A Chinese word of two characters of a split.
+
+    Args:
+        invented: probability of two characters of any such words instead, for 'train' only, that fall into the split by
+            their hash: so every character of a held-out word is met in training.
+    """
+    if rng.random() >= invented:
+        words = chinese_words_of(split)
+        return words[rng.integers(len(words))]
+    characters = _chinese_characters()
+    while True:
+        word = "".join(characters[i] for i in rng.integers(len(characters), size=2))
+        if split_of(word) == split:
+            return word
+
+
+@functools.cache
+def _chinese_characters() -> str:
+    return "".join(dict.fromkeys("".join(word for split in SPLITS for word in chinese_words_of(split))))
 
 
 def _invent(rng: np.random.Generator, split: str) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from anytext_lib.data.backgrounds import BACKGROUNDS
-from anytext_lib.data.colours import Palette
 from anytext_lib.data.layout import Placement, perspective, place
 from anytext_lib.data.lettering import draw_ink
 from anytext_lib.data.line_image import finish, render_line, to_tensor, to_uint8
@@ -96,7 +95,7 @@ def render_scene(seed: int, size: int | tuple[int, int] = 512, *, texts: Sequenc
     """
     size, kind = _check_scene(size, invalid, background)
     rng = np.random.default_rng([int(seed), 20_240])
-    palette = Palette(rng)
+    palette = style.palette(rng)
     kind = kind or style.backgrounds[rng.integers(len(style.backgrounds))]
     canvas = BACKGROUNDS[kind](rng, *size, palette)
     plans = _plan(rng, size, texts, n_lines, languages, max_chars, invalid, style)
@@ -109,7 +108,8 @@ def render_scene(seed: int, size: int | tuple[int, int] = 512, *, texts: Sequenc
         canvas = draw_panel(rng, canvas, placed.panel, palette)
     lines = []
     for plan, matrix, quad in zip(plans, placed.matrices, placed.quads, strict=True):
-        color, details = draw_line(rng, canvas, plan, plan.height * placed.shrink, matrix, quad, palette, effects)
+        color, details = draw_line(rng, canvas, plan, plan.height * placed.shrink, matrix, quad, palette, effects,
+                                   style.contrast)
         lines.append(SceneLine(plan.text, plan.language, quad - 0.5, plan.font, color, plan.trouble is None, details))
     caption = draw_caption(rng, kind, [line.text for line in lines if line.valid])
     return Scene(_photograph(rng, canvas, lines, effects), lines, caption, int(seed), kind)

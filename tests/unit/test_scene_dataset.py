@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from anytext_lib.data.collate import collate
-from anytext_lib.data.scene_dataset import SceneDataset, scene_record
-from anytext_lib.data.scene_words import LETTERS, SPLITS, draw_word, split_of, words_of
+from anytext_lib.data.scene_dataset import MIXED, STYLE, SceneDataset, scene_record
+from anytext_lib.data.scene_words import LETTERS, SPLITS, chinese_words_of, draw_chinese, draw_word, split_of, words_of
 
 
 def same(a, b) -> bool:
@@ -93,3 +95,36 @@ def test_wrong_arguments(wrong):
 def test_there_is_no_item_beyond_the_end():
     with pytest.raises(IndexError, match="item 4 of a data set of 4 scenes"):
         SceneDataset(epoch_length=4)[4]
+
+
+def test_two_lines_chinese_words_and_twelve_fonts():
+    data = SceneDataset(epoch_length=60, style=MIXED, two_lines=0.5, chinese=0.2, cache=False)
+    scenes = [data.scene(i) for i in range(60)]
+    lines = [line for scene in scenes for line in scene.lines]
+    assert {len(scene.lines) for scene in scenes} == {1, 2}
+    assert {line.language for line in lines} == {"Latin", "Chinese"}
+    assert {line.font for line in lines if line.language == "Latin"} == set(MIXED.fonts)
+    assert len({line.font for line in lines if line.language == "Chinese"}) > 1
+    assert max(len(data[i].texts) for i in range(8)) == 2
+    assert all(line.style["outline"] == 0 for line in lines if line.style["contrast"] >= MIXED.contrast)
+
+
+def test_letters_of_any_colour_have_nothing_to_do_with_the_ground():
+    data = SceneDataset(epoch_length=80, style=MIXED, cache=False)
+    colours = np.array([data.scene(i).lines[0].color for i in range(80)])
+    assert np.all(np.ptp(colours, axis=0) > 200)
+    assert {int(np.argmax(c)) for c in colours if np.ptp(c) > 120} == {0, 1, 2}
+
+
+def test_options_that_are_off_draw_nothing():
+    plain, named = SceneDataset(epoch_length=4), SceneDataset(epoch_length=4, style=STYLE, two_lines=0.0, chinese=0.0)
+    assert all(same(plain[i], named[i]) for i in range(4))
+    assert hashlib.sha256(plain.scene(1).image.tobytes()).hexdigest()[:16] == "81b7bdffeb21b9bf"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_chinese_words_have_two_characters_and_belong_to_their_split(split):
+    rng = np.random.default_rng(1)
+    words = [draw_chinese(rng, split, invented=0.5 if split == "train" else 0.0) for _ in range(200)]
+    assert {len(word) for word in words} == {2} and {split_of(word) for word in words} == {split}
+    assert split != "train" or {c for word in words for c in word} - {c for w in chinese_words_of("train") for c in w}

@@ -83,8 +83,8 @@ def machine() -> dict[str, Any] | None:
         return None
     import torch
 
-    from anytext_lib.course import provenance
     from anytext_lib.device import pick_device
+    from anytext_lib.publishing import provenance
 
     try:
         return provenance.machine(str(pick_device()), torch.get_num_threads())
@@ -127,7 +127,7 @@ def device() -> Iterator[Finding]:
 
 def processor() -> Iterator[Finding]:
     """What the last digits of a number depend on: the CPU, the instruction set in use, and the threads."""
-    from anytext_lib.course.provenance import cpu_model
+    from anytext_lib.publishing.provenance import cpu_model
 
     yield Finding("CPU", cpu_model())
     yield Finding("CPU cores", str(cpu_count()))

@@ -16,7 +16,7 @@ import urllib.request
 import nbformat
 import pytest
 
-from anytext_lib.course import books
+from anytext_lib.publishing import notebooks
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install playwright")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") \
@@ -99,8 +99,8 @@ def command(page, name: str) -> None:
 def saved(root, condition):
     """The working copy, once it fulfils `condition`."""
     path, end = root / "work" / "00_start_here.ipynb", time.monotonic() + PATIENCE
-    while not condition(notebook := books.read(path)):
-        assert time.monotonic() < end, books.as_text(notebook)
+    while not condition(notebook := notebooks.read(path)):
+        assert time.monotonic() < end, notebooks.as_text(notebook)
         time.sleep(0.5)
     return notebook
 
@@ -117,8 +117,8 @@ def test_page_is_opened_run_saved_and_opened_again(page, root):
     assert [text.strip() for text in outputs if "record" in text] == ["after record"], "records are not shown"
 
     command(page, "docmanager:save")
-    notebook = saved(root, lambda notebook: books.code_cells(notebook)[-1].execution_count == len(SOURCES))
-    assert "widget-view" not in books.as_text(notebook) and "widgets" not in notebook.metadata
+    notebook = saved(root, lambda notebook: notebooks.code_cells(notebook)[-1].execution_count == len(SOURCES))
+    assert "widget-view" not in notebooks.as_text(notebook) and "widgets" not in notebook.metadata
     assert notebook.metadata.language_info.name == "python"
     assert [list(output.data) for output in notebook.cells[3].outputs] == [
         ["image/png", "text/plain"], ["text/markdown", "text/plain"]]

@@ -6,8 +6,8 @@ import nbformat
 import pytest
 import yaml
 
-from anytext_lib.course import books
-from anytext_lib.course.runner import Request, run
+from anytext_lib.publishing import notebooks
+from anytext_lib.publishing.run import Request, run
 
 PARAMETERS = "n = 2  # how many\nscale = 1.5  # of the value"
 
@@ -62,7 +62,7 @@ class TinyCourse:
 
     def output(self, name: str, profile: str = "default"):
         """The executed notebook of a run."""
-        return books.read(self.folder.parent / "build" / "notebooks" / profile / f"{name}.ipynb")
+        return notebooks.read(self.folder.parent / "build" / "notebooks" / profile / f"{name}.ipynb")
 
     def baselines(self, profile: str = "default") -> dict:
         """The baselines file of a profile on the CPU."""

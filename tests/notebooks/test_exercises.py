@@ -6,8 +6,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from anytext_lib.course import books, exercises
 from anytext_lib.course.paths import CourseError, notebooks_folder
+from anytext_lib.publishing import exercises, notebooks
 
 SOLUTION = "def cube(x):\n    ### BEGIN SOLUTION\n    y = x * x\n    return y * x\n    ### END SOLUTION"
 
@@ -49,10 +49,10 @@ def test_copy_hides_answers_keeps_checks_and_waits_to_be_run(course, cells):
     assert course.run(in_place=True) == 0
     assert exercises.stale(course.folder) == ["exercises/01_lesson.ipynb is missing; run `anytext course exercises`"]
     (written,) = exercises.write_all(course.folder)
-    copied = books.read(written)
+    copied = notebooks.read(written)
     whole = written.read_text(encoding="utf-8")
     assert "return y * x" not in whole and "...  # your answer" in whole and "assert cube(2) == 8" in whole
-    assert all(not cell.outputs and cell.execution_count is None for cell in books.code_cells(copied))
+    assert all(not cell.outputs and cell.execution_count is None for cell in notebooks.code_cells(copied))
     assert "](../../data)" in whole and "](../01_lesson.ipynb)" in whole and "](../02_next.ipynb)" in whole
     assert "`[x](../y)`, https://a.b/c." in whole and "**Pages:** [the page with results](../01_lesson.ipynb)" in whole
     assert "anytext" not in copied.metadata and "**Cost:**" not in whole

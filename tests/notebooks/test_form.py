@@ -11,9 +11,9 @@ import pytest
 from nbconvert import HTMLExporter
 
 from anytext_lib.cli import main
-from anytext_lib.course import books, contents, form, provenance
-from anytext_lib.course.hygiene import check_notebook
 from anytext_lib.course.record import MIME, Record, records_of
+from anytext_lib.publishing import contents, form, notebooks, provenance
+from anytext_lib.publishing.rules import check_notebook
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 SHOW = "import matplotlib.pyplot as plt\nfrom anytext_lib.course import show\n" \
@@ -32,10 +32,10 @@ def old(course, cells):
     for name in ("01_first", "02_second", "03_third"):
         words = "Notebook 01 and arXiv 2411.15245; [home](../README.md).\n\nEnd"
         path = course.add(name, "record('a', 1)", text(words))
-        notebook = books.read(path)
-        for count, cell in enumerate(books.code_cells(notebook), start=1):
+        notebook = notebooks.read(path)
+        for count, cell in enumerate(notebooks.code_cells(notebook), start=1):
             cell.execution_count = count
-        books.code_cells(notebook)[-1].outputs = [
+        notebooks.code_cells(notebook)[-1].outputs = [
             display({"text/html": f'<img alt="A &quot;dot&quot; &amp; 1 &lt; 2. More." width="738" '
                                   f'style="max-width:100%;height:auto" src="data:image/png;base64,{PIXEL}">',
                      "text/plain": "[figure] A dot"}),
@@ -58,11 +58,11 @@ def fix(course, *names: str) -> int:
 
 
 def test_old_pages_get_their_form_and_stay_fresh(old, capsys):
-    before = books.read(old.folder / "02_second.ipynb")
+    before = notebooks.read(old.folder / "02_second.ipynb")
     assert fix(old) == 1, "these pages have no exercises"
     assert "mended 02_second.ipynb" in capsys.readouterr().out
-    page = books.read(old.folder / "02_second.ipynb")
-    figure, caption = books.code_cells(page)[-1].outputs
+    page = notebooks.read(old.folder / "02_second.ipynb")
+    figure, caption = notebooks.code_cells(page)[-1].outputs
     alt = 'A "dot" & 1 < 2. More.'
     assert figure.data == {"image/png": PIXEL, "text/plain": f"[figure] {alt}"}
     assert figure.metadata == {"image/png": {"alt": alt, "width": 738}, "vscode_altText": alt}
@@ -78,7 +78,7 @@ def test_old_pages_get_their_form_and_stay_fresh(old, capsys):
     assert page.metadata.kernelspec.display_name == "Python 3 (ipykernel)"
     assert page.metadata.language_info.version == "3.12.1" and page.metadata.language_info.file_extension == ".py"
     assert provenance.is_fresh(page) and [cell.id for cell in page.cells] == [cell.id for cell in before.cells]
-    learner = books.read(old.folder / "exercises" / "02_second.ipynb")
+    learner = notebooks.read(old.folder / "exercises" / "02_second.ipynb")
     assert "[03 third →](03_third.ipynb) · [the page with results](../02_second.ipynb)" in learner.cells[0].source
     assert "[Notebook 01](../01_first.ipynb)" in learner.cells[-1].source
 
@@ -87,7 +87,7 @@ def test_second_pass_changes_nothing_and_stale_pages_stay_stale(old, capsys):
     path = old.folder / "03_third.ipynb"
     path.write_text(path.read_text().replace("record('a', 1)", "record('a', 2)"), encoding="utf-8")
     fix(old)
-    assert not provenance.is_fresh(books.read(path))
+    assert not provenance.is_fresh(notebooks.read(path))
     assert any("stale outputs" in problem for problem in check_notebook(path))
     files = {path: path.read_bytes() for path in old.folder.rglob("*.ipynb")}
     capsys.readouterr()
@@ -105,7 +105,7 @@ def test_only_the_chosen_page_is_mended(old):
 
 def test_readme_and_map_show_the_recorded_costs(old, cells):
     _, text = cells
-    notebook = books.read(old.folder / "01_first.ipynb")
+    notebook = notebooks.read(old.folder / "01_first.ipynb")
     notebook.cells.insert(1, text("to be written", "map"))
     nbformat.write(notebook, old.folder / "01_first.ipynb")
     fix(old)
@@ -114,7 +114,7 @@ def test_readme_and_map_show_the_recorded_costs(old, cells):
                       "| 01 | [first](notebooks/01_first.ipynb) | ? | 2.2 min, 2.0 GiB | 9 s |\n"
                       "| 02 | [second](notebooks/02_second.ipynb) | ? | 2.2 min, 2.0 GiB | 9 s |\n"
                       "| 03 | [third](notebooks/03_third.ipynb) |  | – | – |\n\nEnd\n")
-    page = books.read(old.folder / "01_first.ipynb")
+    page = notebooks.read(old.folder / "01_first.ipynb")
     assert page.cells[1].source == contents.map_of(old.folder)
     assert "| 02 | [second](02_second.ipynb) | ? | 2.2 min, 2.0 GiB | 9 s | [exercises](exercises/02_second.ipynb) |" \
         in page.cells[1].source.splitlines()
@@ -130,21 +130,21 @@ def test_publication_gives_the_form_and_brings_the_tables_up_to_date(course, cel
     (course.folder.parent / "README.md").write_text("| 01 | x |\n", encoding="utf-8")
     assert course.run(in_place=True, notebooks=["01"]) == 0, course.said
     assert course.run(in_place=True, notebooks=["02"]) == 0, course.said
-    front, page = (books.read(course.folder / name) for name in ("01_front.ipynb", "02_page.ipynb"))
+    front, page = (notebooks.read(course.folder / name) for name in ("01_front.ipynb", "02_page.ipynb"))
     assert provenance.is_fresh(front) and provenance.is_fresh(page)
     assert "[← 01 front](01_front.ipynb)" in page.cells[0].source and "As [notebook 01](01_fr" in page.cells[-1].source
     assert len(re.findall(r"\d s, [\d.]+ GiB", front.cells[-2].source)) == 2, "the cost of 02 came after 01 was written"
     assert (course.folder.parent / "README.md").read_text().count(" GiB | – |") == 2
-    assert MIME not in books.as_text(page) and records_of(page) == [Record("a", 1, None)]
-    unfinished = [form.unfinished(books.read(book.path), book, books.find_books(course.folder))
-                  for book in books.find_books(course.folder)]
+    assert MIME not in notebooks.as_text(page) and records_of(page) == [Record("a", 1, None)]
+    unfinished = [form.unfinished(notebooks.read(book.path), book, notebooks.find_books(course.folder))
+                  for book in notebooks.find_books(course.folder)]
     assert unfinished == [[], []]
 
 
 @pytest.mark.parametrize("sanitize", [False, True])
 def test_figures_survive_viewers_that_sanitise_html(old, sanitize):
     fix(old)
-    page = books.read(old.folder / "01_first.ipynb")
+    page = notebooks.read(old.folder / "01_first.ipynb")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shown, _ = HTMLExporter(sanitize_html=sanitize, template_name="lab").from_notebook_node(copy.deepcopy(page))

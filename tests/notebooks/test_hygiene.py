@@ -7,10 +7,10 @@ import copy
 import nbformat
 import pytest
 
-from anytext_lib.course import books, exercises, form, provenance
-from anytext_lib.course.hygiene import check_course, check_notebook
 from anytext_lib.course.paths import notebooks_folder
-from anytext_lib.course.profiles import load_profiles
+from anytext_lib.publishing import exercises, form, notebooks, provenance
+from anytext_lib.publishing.profiles import load_profiles
+from anytext_lib.publishing.rules import check_course, check_notebook
 
 FOLDER = notebooks_folder()
 LISTED = list(load_profiles(FOLDER).questions)
@@ -19,7 +19,7 @@ GOOD_COST = {"default.cpu": {"seconds": 12.3, "cpu_seconds": 20.0, "peak_memory_
 
 @pytest.mark.parametrize("number", LISTED)
 def test_notebook_keeps_the_rules(number):
-    (book,) = books.select(books.find_books(FOLDER), [number])
+    (book,) = notebooks.select(notebooks.find_books(FOLDER), [number])
     assert check_notebook(book.path) == []
 
 
@@ -39,7 +39,7 @@ def stream(text: str, name: str = "stdout"):
 
 def add_output(notebook, result) -> None:
     """Add an output to the last code cell."""
-    books.code_cells(notebook)[-1].outputs.append(result)
+    notebooks.code_cells(notebook)[-1].outputs.append(result)
 
 
 ALT = {"image/png": {"alt": "A curve", "width": 400}, "vscode_altText": "A curve"}
@@ -61,7 +61,7 @@ def good(tmp_path_factory):
         )),
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    for count, cell in enumerate(books.code_cells(notebook), start=1):
+    for count, cell in enumerate(notebooks.code_cells(notebook), start=1):
         cell.execution_count = count
     cells[2].outputs = [
         output({"image/png": "/tmp/aaaa", "text/plain": "A curve"}, ALT), output({"text/markdown": "*A curve*"}),
@@ -69,7 +69,7 @@ def good(tmp_path_factory):
     ]
     folder = tmp_path_factory.mktemp("good")
     path = written(notebook, folder)
-    form.finish(notebook, books.Book(path), books.find_books(folder))
+    form.finish(notebook, notebooks.Book(path), notebooks.find_books(folder))
     return notebook
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from anytext_lib.course import books, slices
 from anytext_lib.course.explore import FRONT_END_VARIABLES
 from anytext_lib.course.paths import notebooks_folder, project_root
-from anytext_lib.course.profiles import load_profiles
-from anytext_lib.course.worker import NOT_STARTED, STARTS
+from anytext_lib.publishing import notebooks
+from anytext_lib.publishing.profiles import load_profiles
+from anytext_lib.publishing.worker import NOT_STARTED, STARTS
+from tests.notebooks import slices
 
 FOLDER = notebooks_folder()
 PROFILES = load_profiles(FOLDER)
@@ -48,8 +49,8 @@ def check(notebook, overrides: dict, folder: Path) -> subprocess.CompletedProces
 @pytest.mark.slow
 @pytest.mark.parametrize("number", list(PROFILES.questions))
 def test_deterministic_cells_print_what_is_published(number, tmp_path):
-    (book,) = books.select(books.find_books(FOLDER), [number])
-    notebook = books.read(book.path)
+    (book,) = notebooks.select(notebooks.find_books(FOLDER), [number])
+    notebook = notebooks.read(book.path)
     assert slices.reduced(notebook, {}) is not None, f"{book.name} has no cell tagged {slices.TAG}"
     done = check(notebook, PROFILES.profile("quick").setting(number).parameters, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,13 +63,13 @@ def test_slice_holds_what_the_tagged_cells_need_and_no_more(course, cells):
         "xs.append(area(n))", "ys = [1]\nys[0] = 3", "record('x', 1)", code("print(xs)", "nbval-check-output"),
         "print(ys)",
     )
-    notebook = books.read(path)
+    notebook = notebooks.read(path)
     sources = [cell.source for cell in slices.reduced(notebook, {"n": 7}).cells]
     assert sources == [
         "n = 2  # how many\nscale = 1.5  # of the value", "n = 7", "import math, time",
         "def area(r):\n    return round(math.pi * r, 3)", "xs = []", "xs.append(area(n))", "print(xs)",
     ]
-    untagged = books.read(course.add("02_none", "print(1)"))
+    untagged = notebooks.read(course.add("02_none", "print(1)"))
     assert slices.reduced(untagged, {}) is None
 
 
@@ -76,7 +77,7 @@ def test_nbval_passes_the_published_output_and_catches_another(course, cells, tm
     code, _ = cells
     path = course.add("01_nbval", "record('a', 1)", "offset = 1", code("print(n + offset)", "nbval-check-output"))
     assert course.run(in_place=True) == 0, course.said
-    notebook = books.read(path)
+    notebook = notebooks.read(path)
     same = check(notebook, {"scale": 2.0}, tmp_path)
     assert same.returncode == 0, same.stdout
     other = check(notebook, {"n": 5}, tmp_path)

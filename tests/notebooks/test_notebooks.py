@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from anytext_lib.course.paths import notebooks_folder
-from anytext_lib.course.profiles import load_profiles
-from anytext_lib.course.runner import Request, run
+from anytext_lib.publishing.profiles import load_profiles
+from anytext_lib.publishing.run import Request, run
 
 LISTED = list(load_profiles(notebooks_folder()).questions)
 

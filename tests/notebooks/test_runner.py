@@ -12,10 +12,10 @@ import pytest
 import torch
 import yaml
 
-from anytext_lib.course import books, meter, provenance
 from anytext_lib.course.paths import CourseError
 from anytext_lib.course.record import Record, records_of
 from anytext_lib.device import cpu_count
+from anytext_lib.publishing import meter, notebooks, provenance
 
 RECORDS = "record('value', n * scale)"
 
@@ -27,14 +27,14 @@ def test_success_keeps_the_numbers_and_the_provenance(course):
     assert "1 of 1 notebooks" in course.said and "-m jupyterlab" in course.said
     executed = course.output("01_good")
     stamp = executed.metadata["anytext"]
-    assert stamp["source_hash"] == provenance.source_hash(books.read(course.folder / "01_good.ipynb"))
+    assert stamp["source_hash"] == provenance.source_hash(notebooks.read(course.folder / "01_good.ipynb"))
     assert stamp["parameters"] == {"n": 2, "scale": 1.5} and stamp["profile"] == "default"
     assert {"cpu", "threads", "instructions", "onednn_limit"} <= set(stamp)
     assert stamp["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert stamp["device"] == "cpu" and stamp["seconds"] > 0 and stamp["peak_memory_mib"] > 20
     assert stamp["versions"]["numpy"] and stamp["python"].startswith("3.")
-    assert str(course.folder.parent) not in books.as_text(executed)
-    assert "papermill" not in books.as_text(executed)
+    assert str(course.folder.parent) not in notebooks.as_text(executed)
+    assert "papermill" not in notebooks.as_text(executed)
 
 
 def test_kernel_is_this_interpreter_even_where_another_kernel_is_installed(course, tmp_path, monkeypatch):
@@ -56,7 +56,7 @@ def test_failing_cell_is_shown_and_the_notebook_kept(course):
     assert "    | total / (n - 2)" in course.said and "division by zero" in course.said
     kept = course.output("01_bad")
     assert kept.metadata["anytext"]["status"] == "failed"
-    assert any(output.output_type == "error" for cell in books.code_cells(kept) for output in cell.outputs)
+    assert any(output.output_type == "error" for cell in notebooks.code_cells(kept) for output in cell.outputs)
 
 
 def test_hint_of_a_check_is_shown_without_a_traceback(course):
@@ -243,9 +243,9 @@ def test_in_place_publishes_only_what_ran_as_it_should(course):
     bad = course.add("02_bad", RECORDS, "1 / 0")
     before = bad.read_bytes()
     assert course.run(in_place=True) == 1
-    published = books.read(good)
+    published = notebooks.read(good)
     assert published.metadata["anytext"]["status"] == "ok"
-    assert [cell.execution_count for cell in books.code_cells(published)] == [1, 2, 3]
+    assert [cell.execution_count for cell in notebooks.code_cells(published)] == [1, 2, 3]
     assert published.cells[0].source.splitlines()[2].startswith("**Cost:** ")
     assert "peak memory" in published.cells[0].source
     assert bad.read_bytes() == before
@@ -255,7 +255,7 @@ def test_in_place_publishes_only_what_ran_as_it_should(course):
     hashed = provenance.source_hash(published)
     assert published.metadata["anytext"]["source_hash"] == hashed
     assert course.run(in_place=True, notebooks=["01"], parameters={"n": 4}) == 0
-    again = books.read(good)
+    again = notebooks.read(good)
     assert provenance.source_hash(again) == hashed, "neither the cost nor injected parameters change the sources"
     assert "n = 4" in again.cells[2].source and course.run(notebooks=["01"]) == 0
     assert len(course.output("01_good").cells) == len(published.cells), "the injected cell is not inherited"
@@ -266,7 +266,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path.write_text("old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        books.write_atomically(path, "new")
+        notebooks.write_atomically(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -305,7 +305,7 @@ def test_wrong_parameter_cells_are_explained(course, parameters, message):
 def test_exit_status_of_the_command(course):
     course.add("01_mute", "print('hello')")
     command = [sys.executable, "-m", "anytext_lib.cli", "course", "run", "--device", "cpu", "--folder", course.folder]
-    root = str(books.Path(books.__file__).resolve().parents[2])
+    root = str(notebooks.Path(notebooks.__file__).resolve().parents[2])
     options = {"capture_output": True, "text": True, "env": os.environ | {"PYTHONPATH": root}, "cwd": course.folder}
     mute = subprocess.run(command, **options)
     assert mute.returncode == 1 and "recorded nothing" in mute.stdout

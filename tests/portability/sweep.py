@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course import books
-from anytext_lib.course.books import Book
 from anytext_lib.course.paths import notebooks_folder, project_root
-from anytext_lib.course.profiles import load_profiles
 from anytext_lib.course.record import records_of
+from anytext_lib.publishing import notebooks
+from anytext_lib.publishing.notebooks import Book
+from anytext_lib.publishing.profiles import load_profiles
 from tests.portability.variants import SEED_STEP, Variant
 
 ROOT = project_root()
@@ -58,7 +58,8 @@ class Case:
         """What the variant adds to the profile's parameters: another seed, or nothing."""
         if not self.variant.other_seed:
             return {}
-        return {"seed": books.parameters_of(books.read(self.book.path), self.book.name)["seed"].value + SEED_STEP}
+        known = notebooks.parameters_of(notebooks.read(self.book.path), self.book.name)
+        return {"seed": known["seed"].value + SEED_STEP}
 
     def key(self) -> dict[str, str]:
         """What the result depends on."""
@@ -67,7 +68,7 @@ class Case:
             return {"source": hashlib.sha256(tests).hexdigest(), "library": library_hash()}
         setting = load_profiles(notebooks_folder()).profile(self.profile).setting(self.book.number).parameters
         given = json.dumps({**setting, **self.parameters()}, sort_keys=True)
-        source = "\n\n".join(cell.source for cell in books.code_cells(books.read(self.book.path))) + given
+        source = "\n\n".join(cell.source for cell in notebooks.code_cells(notebooks.read(self.book.path))) + given
         return {"source": hashlib.sha256(source.encode()).hexdigest(), "library": library_hash()}
 
     def result(self, any_library: bool = False) -> dict | None:
@@ -85,7 +86,7 @@ class Case:
         records, failure = self._golden() if self.book is None else self._notebook()
         seconds = round(time.perf_counter() - started, 1)
         result = {"records": records, "failure": failure, "seconds": seconds, "key": key}
-        books.write_atomically(self.path, json.dumps(result, indent=1) + "\n")
+        notebooks.write_atomically(self.path, json.dumps(result, indent=1) + "\n")
         return result
 
     def _notebook(self) -> tuple[dict[str, float], str | None]:
@@ -98,7 +99,7 @@ class Case:
         if done.returncode > 1:
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         path = out / f"{self.book.name}.ipynb"
-        found = records_of(books.read(path)) if path.exists() else []
+        found = records_of(notebooks.read(path)) if path.exists() else []
         return {entry.name: entry.value for entry in found if not entry.informative}, _failure(done)
 
     def _golden(self) -> tuple[dict[str, float], str | None]:
@@ -131,10 +132,10 @@ def cases(what: list[str], variants: list[Variant], profile: str) -> list[Case]:
     Another seed is tried only where a notebook has a parameter `seed`. Raises CourseError for an unknown notebook.
     """
     numbers = [each for each in what if each != "golden"]
-    chosen = books.select(books.find_books(notebooks_folder()), numbers) if numbers or not what else []
+    chosen = notebooks.select(notebooks.find_books(notebooks_folder()), numbers) if numbers or not what else []
     golden = not what or "golden" in what
     found = [Case(None, variant, profile) for variant in variants if golden and not variant.other_seed]
     for book in chosen:
-        seeded = "seed" in books.parameters_of(books.read(book.path), book.name)
+        seeded = "seed" in notebooks.parameters_of(notebooks.read(book.path), book.name)
         found += [Case(book, variant, profile) for variant in variants if seeded or not variant.other_seed]
     return found

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from anytext_lib.course.books import write_atomically
+from anytext_lib.publishing.notebooks import write_atomically
 
 HERE = Path(__file__).parent
 LIMIT = 0.5

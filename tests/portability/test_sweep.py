@@ -43,7 +43,7 @@ def test_other_seed_only_where_there_is_one():
     of_08 = {case.variant.name: case for case in found if case.book and case.book.number == "08"}
     assert set(of_08) == set(VARIANTS) and of_08["own-1-seed"].parameters() == {"seed": 1008}
     seeded = {case.book.number for case in found if case.variant.other_seed}
-    assert "seed" in sweep.books.parameters_of(sweep.books.read(of_08["own-1"].book.path), "08") and seeded
+    assert "seed" in sweep.notebooks.parameters_of(sweep.notebooks.read(of_08["own-1"].book.path), "08") and seeded
 
 
 def test_result_counts_until_what_it_depends_on_changes(tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_result_counts_until_what_it_depends_on_changes(tmp_path, monkeypatch):
     assert case.result()["records"] == {"loss": 2.0}
     monkeypatch.setattr(sweep, "library_hash", lambda: "another")
     assert case.result() is None and case.result(any_library=True)["records"] == {"loss": 2.0}
-    monkeypatch.setattr(sweep.books, "code_cells", lambda notebook: notebook.cells[:1])
+    monkeypatch.setattr(sweep.notebooks, "code_cells", lambda notebook: notebook.cells[:1])
     assert case.result(any_library=True) is None
 
 

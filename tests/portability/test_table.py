@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from anytext_lib.course.baselines import Baselines
 from anytext_lib.course.paths import notebooks_folder
+from anytext_lib.publishing.numbers import Baselines
 from tests.portability import table
 from tests.portability.variants import PLAIN
 

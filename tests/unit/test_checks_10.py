@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from anytext_lib.course.checks.nb10 import check_10_seeds_needed, check_10_sign_flips, check_10_static_gib
-from anytext_lib.course.experiments.paired import sign_flip_p
+from anytext_lib.experiments.paired import sign_flip_p
 from tests.unit.exercise_tables import Exercise, exercise_tests
 
 

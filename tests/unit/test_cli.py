@@ -11,9 +11,9 @@ import pytest
 
 import anytext_lib
 from anytext_lib import cli
-from anytext_lib.course import runner
-from anytext_lib.course.command import parse_parameters
 from anytext_lib.course.paths import CourseError
+from anytext_lib.publishing import run as runner
+from anytext_lib.publishing.command import parse_parameters
 
 ROOT = Path(anytext_lib.__file__).resolve().parents[1]
 

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from anytext_lib.course.experiments import beyond, trials
-from anytext_lib.course.experiments.arms import weights_row
-from anytext_lib.course.experiments.plan import Plan
-from anytext_lib.course.experiments.reward_runs import ned_rewards
-from anytext_lib.course.experiments.rewards import (
+from anytext_lib.course.lab import sd_alphas_cumprod
+from anytext_lib.course.paths import CourseError
+from anytext_lib.data import TextLines
+from anytext_lib.experiments import beyond, trials
+from anytext_lib.experiments.arms import weights_row
+from anytext_lib.experiments.plan import Plan
+from anytext_lib.experiments.reward_runs import ned_rewards
+from anytext_lib.experiments.rewards import (
     Decision,
     group_advantages,
     log_probability,
@@ -18,11 +21,8 @@ from anytext_lib.course.experiments.rewards import (
     sample_decisions,
     step_moments,
 )
-from anytext_lib.course.experiments.store import read_table
-from anytext_lib.course.experiments.trials import STAGES
-from anytext_lib.course.lab import sd_alphas_cumprod
-from anytext_lib.course.paths import CourseError
-from anytext_lib.data import TextLines
+from anytext_lib.experiments.store import read_table
+from anytext_lib.experiments.trials import STAGES
 from anytext_lib.generation.sampling import ddim_sample
 from anytext_lib.losses import layered_ocr_loss
 from anytext_lib.losses.ocr import LayerError

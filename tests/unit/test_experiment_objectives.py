@@ -6,16 +6,16 @@ from functools import partial
 import pytest
 import torch
 
-from anytext_lib.course.experiments import objectives
-from anytext_lib.course.experiments.allocations import peak_mib
-from anytext_lib.course.experiments.arms import weights_row
-from anytext_lib.course.experiments.compared_runs import build_terms, detected
-from anytext_lib.course.experiments.plan import Plan
-from anytext_lib.course.experiments.store import read_table
 from anytext_lib.course.paths import CourseError
 from anytext_lib.data.collate import collate
 from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.db.network import DBNet
+from anytext_lib.experiments import objectives
+from anytext_lib.experiments.allocations import peak_mib
+from anytext_lib.experiments.arms import weights_row
+from anytext_lib.experiments.compared_runs import build_terms, detected
+from anytext_lib.experiments.plan import Plan
+from anytext_lib.experiments.store import read_table
 from anytext_lib.losses import Objective, Term
 from anytext_lib.losses.step import text_region
 from anytext_lib.losses.terms import region, simple

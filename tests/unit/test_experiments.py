@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anytext_lib.course.experiments.paired import Interval, mean_interval, paired_difference
-from anytext_lib.course.experiments.store import read_table, write_json, write_table
 from anytext_lib.course.paths import CourseError
+from anytext_lib.experiments.paired import Interval, mean_interval, paired_difference
+from anytext_lib.experiments.store import read_table, write_json, write_table
 
 
 def runs(**arms):
@@ -97,8 +97,8 @@ def test_json_is_written_whole(tmp_path):
 @pytest.mark.slow
 def test_experiment_runs_resumes_and_refuses_other_sizes(tmp_path, monkeypatch, capsys):
     """The whole command on a tiny random model: two arms, one seed, one step."""
-    from anytext_lib.course.experiments import ocr_losses
-    from anytext_lib.course.experiments.arms import ARMS, Profile
+    from anytext_lib.experiments import ocr_losses
+    from anytext_lib.experiments.arms import ARMS, Profile
     from anytext_lib.models import AnyText2Model
 
     AnyText2Model.from_config("tiny", tokenizer="bytes").save_pretrained(tmp_path / "tiny")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anytext_lib.course import links
+from anytext_lib.publishing import links
 
 FILES = {"02": "02_x0.ipynb", "05": "05_ocr.ipynb", "05b": "05b_pixels.ipynb",
          "08": "08_total.ipynb", "09": "09_net.ipynb"}

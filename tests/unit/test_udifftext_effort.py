@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from anytext_lib.course.experiments import noise_search
-from anytext_lib.course.experiments.store import read_table
+from anytext_lib.experiments import noise_search
+from anytext_lib.experiments.store import read_table
 from anytext_lib.ocr.judge import Judge
 from anytext_lib.udifftext.effort import (
     Passes,

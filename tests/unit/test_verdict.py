@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from anytext_lib.course.experiments.paired import (
+from anytext_lib.experiments.paired import (
     Interval,
     clustered_interval,
     differences,
     mean_interval,
     sign_flip_p,
 )
-from anytext_lib.course.experiments.verdict import RunTable, gain_over_words, in_words, whose_gain, word_scores
+from anytext_lib.experiments.verdict import RunTable, gain_over_words, in_words, whose_gain, word_scores
 
 GAIN, NOTHING, LOSS = Interval(0.2, 0.1, 0.3, 5), Interval(0.01, -0.1, 0.12, 5), Interval(-0.2, -0.3, -0.1, 5)
 

@@ -1,6 +1,6 @@
 """Noise search and refinement of the small UDiffText: SeqAcc against cost, stored for notebook 13.
 
-    python -m anytext_lib.course.experiments.noise_search FOLDER
+    python -m anytext_lib.experiments.noise_search FOLDER
 
 Held-out words are written in every way from the same noises and read by a judge that no loss was computed with.
 """
@@ -11,9 +11,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from anytext_lib.course.experiments.store import write_table
-from anytext_lib.course.provenance import versions
 from anytext_lib.data import data_folder
+from anytext_lib.experiments.store import write_table
+from anytext_lib.publishing.provenance import versions
 from anytext_lib.udifftext.effort import measure, summary, try_candidates, ways
 from anytext_lib.udifftext.grid_words import draw_words
 

@@ -1,4 +1,4 @@
-"""The README's picture: `python -m anytext_lib.course.overview` draws data_samples/overview.png."""
+"""The README's picture: `python -m anytext_lib.publishing.overview` draws data_samples/overview.png."""
 
 import cv2
 import matplotlib.pyplot as plt

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course import books, form, process, provenance
-from anytext_lib.course.baselines import Baselines, duplicates
-from anytext_lib.course.books import Book
 from anytext_lib.course.paths import CourseError, notebooks_folder
-from anytext_lib.course.profiles import Profile, load_profiles
 from anytext_lib.course.record import Record, fold, records_of
 from anytext_lib.files import explained_output, folder_lock
+from anytext_lib.publishing import form, notebooks, process, provenance
+from anytext_lib.publishing.notebooks import Book
+from anytext_lib.publishing.numbers import Baselines, duplicates
+from anytext_lib.publishing.profiles import Profile, load_profiles
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -74,7 +74,7 @@ class Course:
         self.request, self.say = request, say
         self.folder = notebooks_folder(request.folder)
         self.profile: Profile = load_profiles(self.folder).profile(request.profile)
-        self.books = books.select(books.find_books(self.folder), request.notebooks)
+        self.books = notebooks.select(notebooks.find_books(self.folder), request.notebooks)
         if not self.books:
             raise CourseError(f"There are no notebooks (NN_name.ipynb) in {self.folder}.")
         if request.jobs < 1:
@@ -93,9 +93,9 @@ class Course:
 
     def _parameters(self, book: Book) -> tuple[dict[str, Any], dict[str, Any]]:
         """(overrides, all parameters) of a notebook; checked against its parameters cell."""
-        known = books.parameters_of(books.read(book.path), book.name)
+        known = notebooks.parameters_of(notebooks.read(book.path), book.name)
         overrides = {**self.profile.setting(book.number).parameters, **self.request.parameters}
-        books.check_overrides(book.name, known, overrides)
+        notebooks.check_overrides(book.name, known, overrides)
         return overrides, {name: parameter.value for name, parameter in known.items()} | overrides
 
     def run(self) -> int:
@@ -138,7 +138,7 @@ class Course:
         """Stamp, examine and publish what a worker left."""
         if not task.output.exists():
             return Outcome(book, ending.status, ending.seconds, [], [_death(book, task, ending)], task.output)
-        notebook = books.read(task.output)
+        notebook = notebooks.read(task.output)
         result = {
             "status": ending.status, "seconds": ending.seconds, "peak_memory_mib": ending.peak_memory_mib,
             "cpu_seconds": round(ending.usage.cpu_seconds, 1),
@@ -150,10 +150,10 @@ class Course:
         problems = self._problems(book, notebook, task, ending, records)
         if not problems and self.request.in_place:
             provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
-            form.finish(notebook, book, books.find_books(self.folder))
-        books.write_atomically(task.output, books.as_text(notebook))
+            form.finish(notebook, book, notebooks.find_books(self.folder))
+        notebooks.write_atomically(task.output, notebooks.as_text(notebook))
         if not problems and self.request.in_place:
-            books.write_atomically(book.path, books.as_text(notebook))
+            notebooks.write_atomically(book.path, notebooks.as_text(notebook))
         status = ending.status if ending.status != "ok" or not problems else "wrong"
         return Outcome(book, status, ending.seconds, records, problems, task.output)
 
@@ -196,7 +196,7 @@ class Course:
 
 def failing_cell(name: str, notebook) -> str:
     """The source and the error of the first cell that raised."""
-    for number, cell in enumerate(books.code_cells(notebook), start=1):
+    for number, cell in enumerate(notebooks.code_cells(notebook), start=1):
         for output in cell.outputs:
             if output.output_type == "error":
                 trace = ANSI.sub("", "\n".join(output.traceback)).strip()
@@ -206,7 +206,7 @@ def failing_cell(name: str, notebook) -> str:
 
 
 def _timeout(book: Book, notebook, task: process.Task, ending: process.Ending) -> str:
-    cells = books.code_cells(notebook)
+    cells = notebooks.code_cells(notebook)
     unfinished = [cell for cell in cells if cell.execution_count is None and cell.source.strip()]
     source = _quoted(unfinished[0].source) if unfinished else ""
     return (

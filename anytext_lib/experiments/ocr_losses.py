@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from anytext_lib.course.experiments import store
-from anytext_lib.course.experiments.arms import ARMS, PROFILES, find_arm
-from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
+from anytext_lib.experiments import store
+from anytext_lib.experiments.arms import ARMS, PROFILES, find_arm
+from anytext_lib.experiments.plan import Plan, open_plan, scores_in_words
 
 
 def main(profile: str, out: Path | None, seeds: int | None, device: str | None, jobs: int) -> int:
@@ -27,21 +27,21 @@ def main(profile: str, out: Path | None, seeds: int | None, device: str | None, 
 
 
 def _calibrate(plan: Plan, start: str) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.compared_runs import calibrate_readers
+    from anytext_lib.experiments.compared_runs import calibrate_readers
 
     found = calibrate_readers(plan.profile, start, plan.device)
     return found, ", ".join(f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, float))
 
 
 def _read_start(plan: Plan, start: str) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.compared_runs import read_start
+    from anytext_lib.experiments.compared_runs import read_start
 
     found = read_start(plan.profile, start, plan.device)
     return found, scores_in_words(found)
 
 
 def _fine_tune(plan: Plan, start: str, arm: str, seed: int) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.compared_runs import reader_run
+    from anytext_lib.experiments.compared_runs import reader_run
 
     calibration = json.loads(plan.path("calibrate", start).read_text(encoding="utf-8"))
     found = reader_run(plan.profile, start, find_arm(ARMS, arm), seed, calibration, plan.device)

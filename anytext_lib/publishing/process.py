@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 
 from anytext_lib.course.explore import FRONT_END_VARIABLES
-from anytext_lib.course.meter import Meter, Usage
 from anytext_lib.device import VARIABLE as DEVICE_VARIABLE
 from anytext_lib.device import cpu_count
+from anytext_lib.publishing.meter import Meter, Usage
 
 POLL_SECONDS = 0.05
 
@@ -124,7 +124,7 @@ def _start(task: Task) -> None:
         "parameters": task.parameters, "folder": str(task.source.parent),
     }
     task.job_path.write_text(json.dumps(job), encoding="utf-8")
-    command = [sys.executable, "-m", "anytext_lib.course.worker", str(task.job_path)]
+    command = [sys.executable, "-m", "anytext_lib.publishing.worker", str(task.job_path)]
     with task.log_path.open("w", encoding="utf-8") as log:
         task.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(task), cwd=task.output.parent

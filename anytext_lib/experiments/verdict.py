@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.course.experiments.paired import (
+from anytext_lib.evaluation.text import edit_distance_score
+from anytext_lib.experiments.paired import (
     Interval,
     clustered_interval,
     differences,
@@ -20,7 +21,6 @@ from anytext_lib.course.experiments.paired import (
     paired_difference,
     sign_flip_p,
 )
-from anytext_lib.evaluation.text import edit_distance_score
 
 Row = Mapping[str, Any]
 

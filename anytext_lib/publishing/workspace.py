@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course import books, exercises, form
 from anytext_lib.course.paths import CourseError
+from anytext_lib.publishing import exercises, form, notebooks
 
 NAME = "work"
 STATE = ".published.json"
@@ -37,9 +37,9 @@ def prepare(folder: Path, say: Callable[[str], None] = print) -> Path:
         target.mkdir(exist_ok=True)
         state = _load(target / STATE)
         for place in (Path(), Path(exercises.FOLDER)):
-            for book in books.find_books(folder / place):
+            for book in notebooks.find_books(folder / place):
                 _renew(book.path, target, place / book.path.name, state, say)
-        books.write_atomically(target / STATE, json.dumps(state, indent=1, sort_keys=True) + "\n")
+        notebooks.write_atomically(target / STATE, json.dumps(state, indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise CourseError(f"The working copies in {target} cannot be written: {error}. Make room, or give yourself the "
                           "right to write there.") from error
@@ -57,7 +57,7 @@ def _renew(published: Path, target: Path, name: Path, state: dict[str, str], say
             os.replace(copy, kept)
             say(f"There is a newer {name.as_posix()}; yours is kept as {kept.relative_to(target).as_posix()}.")
     if not copy.exists() or state.get(name.as_posix()) != new:
-        books.write_atomically(copy, text)
+        notebooks.write_atomically(copy, text)
     state[name.as_posix()] = new
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
-from anytext_lib.course.experiments.allocations import peak_mib
-from anytext_lib.course.experiments.arms import SIMPLE, Arm, Measured, weights_row
-from anytext_lib.course.experiments.fine_tuning import (
+from anytext_lib.db.terms import Detected
+from anytext_lib.evaluation import score_texts
+from anytext_lib.experiments.allocations import peak_mib
+from anytext_lib.experiments.arms import SIMPLE, Arm, Measured, weights_row
+from anytext_lib.experiments.fine_tuning import (
     PROBES,
     SCENES,
     WORDS,
@@ -27,8 +29,6 @@ from anytext_lib.course.experiments.fine_tuning import (
     start_folder,
     train,
 )
-from anytext_lib.db.terms import Detected
-from anytext_lib.evaluation import score_texts
 from anytext_lib.generation import sample_images
 from anytext_lib.losses import Term, abar, uniform
 from anytext_lib.losses.step import text_region

@@ -103,7 +103,7 @@ def parse_parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 def run(options: Namespace) -> int:
     """`anytext course run`."""
-    from anytext_lib.course import runner
+    from anytext_lib.publishing import run as runner
 
     if options.check and options.update_baselines:
         raise CourseError("--check and --update-baselines exclude each other: compare, or replace.")
@@ -116,28 +116,28 @@ def run(options: Namespace) -> int:
 
 def list_notebooks(options: Namespace) -> int:
     """`anytext course list`."""
-    from anytext_lib.course import books
-    from anytext_lib.course.profiles import load_profiles
+    from anytext_lib.publishing import notebooks
+    from anytext_lib.publishing.profiles import load_profiles
 
     folder = notebooks_folder(options.folder)
     profiles = load_profiles(folder)
-    for book in books.select(books.find_books(folder), options.notebooks):
+    for book in notebooks.select(notebooks.find_books(folder), options.notebooks):
         budgets = [f"{name} {profile.setting(book.number).budget_seconds:g} s"
                    for name, profile in profiles.profiles.items()]
         print(f"{book.name}\n    {profiles.questions.get(book.number, '(not in profiles.yaml)')}")
         print(f"    budgets: {', '.join(budgets)}")
-        for name, (value, comment) in books.parameters_of(books.read(book.path), book.name).items():
+        for name, (value, comment) in notebooks.parameters_of(notebooks.read(book.path), book.name).items():
             print(f"    {name} = {value!r}  # {comment}")
     return 0
 
 
 def check(options: Namespace) -> int:
     """`anytext course check`."""
-    from anytext_lib.course import books, form
-    from anytext_lib.course.hygiene import check_course, check_notebook
+    from anytext_lib.publishing import form, notebooks
+    from anytext_lib.publishing.rules import check_course, check_notebook
 
     folder = notebooks_folder(options.folder)
-    chosen = books.select(books.find_books(folder), options.notebooks)
+    chosen = notebooks.select(notebooks.find_books(folder), options.notebooks)
     for path in form.fix(folder, chosen) if options.fix else []:
         print(f"mended {path.relative_to(folder)}")
     problems = [problem for book in chosen for problem in check_notebook(book.path)]
@@ -151,7 +151,7 @@ def check(options: Namespace) -> int:
 
 def exercises(options: Namespace) -> int:
     """`anytext course exercises`."""
-    from anytext_lib.course.exercises import write_all
+    from anytext_lib.publishing.exercises import write_all
 
     for path in write_all(notebooks_folder(options.folder)):
         print(f"wrote {path.parent.name}/{path.name}")
@@ -160,14 +160,14 @@ def exercises(options: Namespace) -> int:
 
 def lab(options: Namespace) -> int:
     """`anytext course lab`."""
-    from anytext_lib.course.workspace import open_lab
+    from anytext_lib.publishing.workspace import open_lab
 
     return open_lab(notebooks_folder(options.folder), options.options)
 
 
 def experiment(options: Namespace) -> int:
     """`anytext course experiment`."""
-    chosen = import_module(f"anytext_lib.course.experiments.{options.name}")
+    chosen = import_module(f"anytext_lib.experiments.{options.name}")
     return chosen.main(options.profile, options.out, options.seeds, options.device, options.jobs)
 
 

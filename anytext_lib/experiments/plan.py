@@ -10,10 +10,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course.experiments import store
-from anytext_lib.course.experiments.arms import Profile
 from anytext_lib.course.paths import CourseError
 from anytext_lib.device import pick_device
+from anytext_lib.experiments import store
+from anytext_lib.experiments.arms import Profile
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Plan:
 
     def provenance(self) -> dict[str, Any]:
         """What tables of this experiment say about their origin."""
-        from anytext_lib.course.provenance import machine, versions
         from anytext_lib.device import cpu_count
+        from anytext_lib.publishing.provenance import machine, versions
 
         return {"experiment": self.experiment, "profile": self.name, "sizes": asdict(self.profile),
                 "machine": machine(self.device, cpu_count()), "versions": versions()}

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anytext_lib import __version__
-from anytext_lib.course import books
-from anytext_lib.course.baselines import write_yaml
 from anytext_lib.device import instruction_set
+from anytext_lib.publishing import notebooks
+from anytext_lib.publishing.numbers import write_yaml
 
 PACKAGES = (
     "torch", "numpy", "diffusers", "matplotlib", "opencv-python", "onnxruntime", "rapidocr-onnxruntime", "rapidocr",
@@ -36,14 +36,14 @@ COSTS_HEADER = "# What a run of each notebook cost, written by `anytext course r
 
 def source_hash(notebook) -> str:
     """SHA-256 of the notebook's sources and tags. Outputs, injected cells and what publication writes do not count."""
-    cells = [cell for cell in notebook.cells if books.INJECTED not in books.tags(cell)]
+    cells = [cell for cell in notebook.cells if notebooks.INJECTED not in notebooks.tags(cell)]
     parts = []
     for index, cell in enumerate(cells):
-        source = "" if MAP in books.tags(cell) else cell.source
+        source = "" if MAP in notebooks.tags(cell) else cell.source
         if index in (0, len(cells) - 1):
             lines = source.splitlines()
             source = "\n".join(line for line in lines if not line.startswith((COST_MARK, NAVIGATION_MARK))).rstrip()
-        parts.append([cell.cell_type, source, books.tags(cell)])
+        parts.append([cell.cell_type, source, notebooks.tags(cell)])
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 

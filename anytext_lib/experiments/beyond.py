@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from anytext_lib.course.experiments import store
-from anytext_lib.course.experiments.arms import find_arm
-from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
-from anytext_lib.course.experiments.trials import PROFILES, TRIALS
+from anytext_lib.experiments import store
+from anytext_lib.experiments.arms import find_arm
+from anytext_lib.experiments.plan import Plan, open_plan, scores_in_words
+from anytext_lib.experiments.trials import PROFILES, TRIALS
 
 
 def main(profile: str, out: Path | None, seeds: int | None, device: str | None, jobs: int) -> int:
@@ -27,21 +27,21 @@ def main(profile: str, out: Path | None, seeds: int | None, device: str | None, 
 
 
 def _ladder(plan: Plan) -> tuple[list, str]:
-    from anytext_lib.course.experiments.beyond_runs import measure_ladder
+    from anytext_lib.experiments.beyond_runs import measure_ladder
 
     found = measure_ladder(plan.profile, plan.device)
     return found, f"{len(found)} timesteps"
 
 
 def _start(plan: Plan) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.beyond_runs import start_row
+    from anytext_lib.experiments.beyond_runs import start_row
 
     found = start_row(plan.profile, plan.device)
     return found, scores_in_words(found)
 
 
 def _run(plan: Plan, trial: str, seed: int) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.beyond_runs import trial_run
+    from anytext_lib.experiments.beyond_runs import trial_run
 
     ladder = json.loads(plan.path("ladder").read_text(encoding="utf-8"))
     found = trial_run(plan.profile, find_arm(TRIALS, trial), seed, ladder, plan.device)
@@ -49,7 +49,7 @@ def _run(plan: Plan, trial: str, seed: int) -> tuple[dict, str]:
 
 
 def _reward(plan: Plan, seed: int) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.beyond_runs import policy_run
+    from anytext_lib.experiments.beyond_runs import policy_run
 
     found = policy_run(plan.profile, seed, plan.device)
     return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anytext_lib.course import books, contents, exercises, links, provenance, style
-from anytext_lib.course.books import Book
+from anytext_lib.course import style
 from anytext_lib.course.record import fold
+from anytext_lib.publishing import contents, exercises, links, notebooks, provenance
+from anytext_lib.publishing.notebooks import Book
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 HTML_FIGURE = re.compile(r'<img alt="([^"]*)" width="(\d+)"[^>]* src="data:image/png;base64,([A-Za-z0-9+/=\s]+)">')
@@ -75,10 +76,10 @@ def finish(notebook, book: Book, chapters: Sequence[Book]) -> None:
 def unfinished(notebook, book: Book, chapters: Sequence[Book]) -> list[str]:
     """What is wrong with the form of a page, all of it mended by `fix`; the notebook stays as it is."""
     draft, problems = copy.deepcopy(notebook), []
-    before = books.as_text(draft)
+    before = notebooks.as_text(draft)
     for what, mend in STEPS:
         mend(draft, Page(book, chapters))
-        after = books.as_text(draft)
+        after = notebooks.as_text(draft)
         if after != before:
             problems.append(f"{what} (first in {_first_difference(before, after)!r})")
         before = after
@@ -95,26 +96,26 @@ def fix(folder: Path, chosen: Sequence[Book]) -> list[Path]:
 
     Their learners' copies and the README's table follow. Raises CourseError where a file is no notebook.
     """
-    chapters, changed = books.find_books(folder), []
+    chapters, changed = notebooks.find_books(folder), []
     for book in chosen:
-        notebook = books.read(book.path)
+        notebook = notebooks.read(book.path)
         finish(notebook, book, chapters)
-        changed += books.write_if_new(book.path, books.as_text(notebook))
+        changed += notebooks.write_if_new(book.path, notebooks.as_text(notebook))
     for book in chosen:
         text = exercises.learner_text(book, chapters)
-        changed += books.write_if_new(folder / exercises.FOLDER / book.path.name, text)
+        changed += notebooks.write_if_new(folder / exercises.FOLDER / book.path.name, text)
     contents.write_readme(folder)
     return changed
 
 
 def refresh_map(folder: Path) -> None:
     """Bring the pages with the table of all pages, and the README's, up to date with the costs."""
-    chapters = books.find_books(folder)
+    chapters = notebooks.find_books(folder)
     for book in chapters:
-        notebook = books.read(book.path)
-        if any(contents.MAP in books.tags(cell) for cell in notebook.cells):
+        notebook = notebooks.read(book.path)
+        if any(contents.MAP in notebooks.tags(cell) for cell in notebook.cells):
             contents.write_map(notebook, folder)
-            books.write_if_new(book.path, books.as_text(notebook))
+            notebooks.write_if_new(book.path, notebooks.as_text(notebook))
     contents.write_readme(folder)
 
 
@@ -128,7 +129,7 @@ def drop_widgets(notebook: Any) -> None:
 
 def convert_figures(notebook) -> None:
     """Turn figures that are HTML images, as pages held them once, into image/png with words; the bitmaps stay."""
-    for cell in books.code_cells(notebook):
+    for cell in notebooks.code_cells(notebook):
         cell.outputs = [new for output in cell.outputs for new in _converted(output)]
 
 

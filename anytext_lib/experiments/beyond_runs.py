@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from anytext_lib.course.experiments.arms import SIMPLE, Arm, Measured, weights_row
-from anytext_lib.course.experiments.compared_runs import PictureProbes, ends, read_words, scores_of
-from anytext_lib.course.experiments.fine_tuning import (
+from anytext_lib.data.line_image import to_uint8
+from anytext_lib.experiments.arms import SIMPLE, Arm, Measured, weights_row
+from anytext_lib.experiments.compared_runs import PictureProbes, ends, read_words, scores_of
+from anytext_lib.experiments.fine_tuning import (
     SCENES,
     WORDS,
     batches_of,
@@ -25,9 +26,8 @@ from anytext_lib.course.experiments.fine_tuning import (
     start_folder,
     train,
 )
-from anytext_lib.course.experiments.reward_runs import reward_run
-from anytext_lib.course.experiments.trials import STAGES, matched_alphas
-from anytext_lib.data.line_image import to_uint8
+from anytext_lib.experiments.reward_runs import reward_run
+from anytext_lib.experiments.trials import STAGES, matched_alphas
 from anytext_lib.generation import sample_images
 from anytext_lib.losses import Objective, Term, uniform
 from anytext_lib.losses.terms import ocr

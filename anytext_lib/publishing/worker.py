@@ -1,4 +1,4 @@
-"""The process that executes one notebook: `python -m anytext_lib.course.worker JOB.json`, started by the runner.
+"""The process that executes one notebook: `python -m anytext_lib.publishing.worker JOB.json`, started by the runner.
 
 The job holds: source and output (paths), parameters (overrides), folder (working directory). The result, written
 beside the output as JSON, holds the status (ok or failed), the seconds and the kernel's peak memory in MiB.
@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from anytext_lib.course import books
+from anytext_lib.publishing import notebooks
 
 FAILED_CELL = 3
 SCHEME = "atomic://"
@@ -29,7 +29,7 @@ def main(job_path: str) -> int:
         "seconds": round(time.perf_counter() - started, 2),
         "peak_memory_mib": peak_memory_of_children(),
     }
-    books.write_atomically(Path(job["result"]), json.dumps(result))
+    notebooks.write_atomically(Path(job["result"]), json.dumps(result))
     return status
 
 
@@ -40,8 +40,8 @@ def execute(job: dict) -> int:
 
     _register_writer()
     for start in range(1, STARTS + 1):
-        notebook = books.without_injected(books.read(Path(job["source"])))
-        for cell in books.code_cells(notebook):
+        notebook = notebooks.without_injected(notebooks.read(Path(job["source"])))
+        for cell in notebooks.code_cells(notebook):
             cell.outputs, cell.execution_count = [], None
         try:
             papermill.execute_notebook(
@@ -72,7 +72,7 @@ def _register_writer() -> None:
 
         @staticmethod
         def write(text: str, path: str) -> None:
-            books.write_atomically(Path(path.removeprefix(SCHEME)), text)
+            notebooks.write_atomically(Path(path.removeprefix(SCHEME)), text)
 
         @staticmethod
         def pretty_path(path: str) -> str:

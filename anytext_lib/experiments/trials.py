@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from anytext_lib.course.experiments.arms import SIMPLE, Arm, Measured
-from anytext_lib.course.experiments.objectives import Sizes
+from anytext_lib.experiments.arms import SIMPLE, Arm, Measured
+from anytext_lib.experiments.objectives import Sizes
 from anytext_lib.losses import Term, Weighting, abar, hard_gate, min_snr, snr
 from anytext_lib.losses.terms import ctc, ocr, region
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from anytext_lib.course import books, contents, exercises, form, links, provenance
 from anytext_lib.course.paths import CourseError
-from anytext_lib.course.profiles import load_profiles
 from anytext_lib.course.record import records_of
+from anytext_lib.publishing import contents, exercises, form, links, notebooks, provenance
+from anytext_lib.publishing.profiles import load_profiles
 
-TAGS = {"parameters", books.INJECTED, "solution", "exercise", "check", "nbval-check-output", provenance.MAP}
+TAGS = {"parameters", notebooks.INJECTED, "solution", "exercise", "check", "nbval-check-output", provenance.MAP}
 MAX_LINES, MAX_BYTES, MIN_EXERCISES = 30, 2_000_000, 2
 FIX = "run `anytext course check --fix`"
 MACHINE_PATH = re.compile(r"(?<![\w/])/(?:home|root|tmp|work|Users|mnt|opt|var)/[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+")
@@ -25,7 +25,7 @@ DATA_URI = re.compile(r"data:image/[\w+]+;base64,[A-Za-z0-9+/=]+")
 def check_notebook(path: Path) -> list[str]:
     """Everything that is wrong with the notebook in `path`, a message each, beginning with its name."""
     try:
-        notebook = books.read(path)
+        notebook = notebooks.read(path)
         found = [message for rule in RULES for message in rule(notebook, path)]
     except (CourseError, SyntaxError) as error:
         found = [str(error)]
@@ -34,7 +34,7 @@ def check_notebook(path: Path) -> list[str]:
 
 def _texts(notebook) -> Iterator[tuple[int, str]]:
     """All text in outputs, image data left out, with the number of the code cell."""
-    for number, cell in enumerate(books.code_cells(notebook), start=1):
+    for number, cell in enumerate(notebooks.code_cells(notebook), start=1):
         for output in cell.outputs:
             parts = [output.get("text", ""), "\n".join(output.get("traceback", [])), output.get("evalue", "")]
             parts += [value for mime, value in output.get("data", {}).items()
@@ -47,7 +47,7 @@ def title_and_cost(notebook, path: Path) -> list[str]:
     first = notebook.cells[0] if notebook.cells else None
     if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
         return ["the first cell must be markdown and begin with a title, `# ...`"]
-    costs = provenance.load_costs(path.parent).get(books.Book(path).number, {})
+    costs = provenance.load_costs(path.parent).get(notebooks.Book(path).number, {})
     return [] if any(provenance.cost_parts(costs)) else ["has no recorded cost; run `anytext course run --in-place`"]
 
 
@@ -55,13 +55,13 @@ def published_form(notebook, path: Path) -> list[str]:
     """The page has the form that publication gives: see `form.STEPS`."""
     if title_and_cost(notebook, path):
         return []
-    book = books.Book(path)
-    return [f"{what}; {FIX}" for what in form.unfinished(notebook, book, books.find_books(path.parent))]
+    book = notebooks.Book(path)
+    return [f"{what}; {FIX}" for what in form.unfinished(notebook, book, notebooks.find_books(path.parent))]
 
 
 def parameters_cell(notebook, path: Path) -> list[str]:
     """There is one parameters cell, of commented literals."""
-    known = books.parameters_of(notebook, path.stem)
+    known = notebooks.parameters_of(notebook, path.stem)
     return [f"the parameter {name!r} has no comment" for name, parameter in known.items() if not parameter.comment]
 
 
@@ -69,7 +69,7 @@ def cell_form(notebook, path: Path) -> list[str]:
     """No cell is empty or too long, and all tags are known."""
     problems = []
     for number, cell in enumerate(notebook.cells, start=1):
-        unknown = set(books.tags(cell)) - TAGS
+        unknown = set(notebooks.tags(cell)) - TAGS
         if unknown:
             problems.append(f"cell {number} has the unknown tag {min(unknown)!r}; known are {', '.join(sorted(TAGS))}")
         if not cell.source.strip():
@@ -82,7 +82,7 @@ def cell_form(notebook, path: Path) -> list[str]:
 
 def executed_in_order(notebook, path: Path) -> list[str]:
     """Execution counts are 1..n and no cell raised."""
-    cells = books.code_cells(notebook)
+    cells = notebooks.code_cells(notebook)
     problems = []
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
         problems.append("was not executed from top to bottom in one go; run `anytext course run --in-place`")
@@ -105,7 +105,7 @@ def fresh(notebook, path: Path) -> list[str]:
 def quiet_outputs(notebook, path: Path) -> list[str]:
     """Outputs hold no warnings, no stderr, no progress bars and no paths of a machine."""
     problems = []
-    for number, cell in enumerate(books.code_cells(notebook), start=1):
+    for number, cell in enumerate(notebooks.code_cells(notebook), start=1):
         problems += [f"code cell {number} wrote to stderr: {output.text.strip()[:80]!r}"
                      for output in cell.outputs if output.get("name") == "stderr"]
     for number, text in _texts(notebook):
@@ -125,7 +125,7 @@ def no_failed_check(notebook, path: Path) -> list[str]:
 def figures(notebook, path: Path) -> list[str]:
     """Every image is image/png with alternative text in its metadata, where each viewer looks for it."""
     problems = []
-    for number, cell in enumerate(books.code_cells(notebook), start=1):
+    for number, cell in enumerate(notebooks.code_cells(notebook), start=1):
         for output in cell.outputs:
             data, metadata = output.get("data", {}), output.get("metadata", {})
             kinds = [mime for mime in data if mime.startswith("image/")]
@@ -163,7 +163,7 @@ def solved_exercises(notebook, path: Path) -> list[str]:
     """There are enough exercises, each with text, a marked solution and a check, and learners' copies of them work."""
     problems, solved = [], 0
     for index, cell in enumerate(notebook.cells):
-        if "solution" not in books.tags(cell):
+        if "solution" not in notebooks.tags(cell):
             if exercises.BEGIN in cell.source:
                 problems.append(f"cell {index + 1} holds a solution but is not tagged 'solution'")
             continue
@@ -171,9 +171,9 @@ def solved_exercises(notebook, path: Path) -> list[str]:
         after = notebook.cells[index + 1] if index + 1 < len(notebook.cells) else None
         if exercises.strip_solutions(cell.source, path.stem) == cell.source:
             problems.append(f"solution cell {index + 1} has no lines {exercises.BEGIN} and {exercises.END}")
-        if "check_" not in cell.source and (after is None or "check" not in books.tags(after)):
+        if "check_" not in cell.source and (after is None or "check" not in notebooks.tags(after)):
             problems.append(f"solution cell {index + 1} is not followed by a cell tagged 'check'")
-        if index == 0 or "exercise" not in books.tags(notebook.cells[index - 1]):
+        if index == 0 or "exercise" not in notebooks.tags(notebook.cells[index - 1]):
             problems.append(f"solution cell {index + 1} does not follow a markdown cell tagged 'exercise'")
         lost = exercises.names_lost(cell.source, path.stem)
         if lost:
@@ -188,7 +188,7 @@ def explores_and_records(notebook, path: Path) -> list[str]:
     """There is a figure to explore and a recorded number."""
     calls = {
         node.func.id
-        for cell in books.code_cells(notebook)
+        for cell in notebooks.code_cells(notebook)
         for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
@@ -205,7 +205,7 @@ RULES: tuple[Callable, ...] = (
 def check_course(folder: Path) -> list[str]:
     """What is wrong with the course as a whole: profiles.yaml against files and parameters, the learners' copies."""
     profiles = load_profiles(folder)
-    by_number = {book.number: book for book in books.find_books(folder)}
+    by_number = {book.number: book for book in notebooks.find_books(folder)}
     problems = [f"profiles.yaml lists notebook {number}, but there is no file {number}_*.ipynb"
                 for number in profiles.questions if number not in by_number]
     problems += [f"{book.name} is not listed in profiles.yaml"
@@ -220,12 +220,12 @@ def check_course(folder: Path) -> list[str]:
 def _copies_with_dead_links(folder: Path) -> list[str]:
     copies = sorted((folder / exercises.FOLDER).glob("*.ipynb"))
     return [f"{exercises.FOLDER}/{path.stem}: {message}" for path in copies
-            for message in living_links(books.read(path), path)]
+            for message in living_links(notebooks.read(path), path)]
 
 
-def _bad_overrides(book: books.Book, profile: str, overrides: dict) -> list[str]:
+def _bad_overrides(book: notebooks.Book, profile: str, overrides: dict) -> list[str]:
     try:
-        books.check_overrides(book.name, books.parameters_of(books.read(book.path), book.name), overrides)
+        notebooks.check_overrides(book.name, notebooks.parameters_of(notebooks.read(book.path), book.name), overrides)
     except CourseError as error:
         return [f"profile {profile}: {error}"]
     return []

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course.books import NUMBER
 from anytext_lib.course.paths import CourseError
+from anytext_lib.publishing.notebooks import NUMBER
 
 FILE = "profiles.yaml"
 

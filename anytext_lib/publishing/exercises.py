@@ -7,9 +7,9 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from anytext_lib.course import books, contents, links
 from anytext_lib.course.paths import CourseError
-from anytext_lib.course.provenance import COST_MARK, NAVIGATION_MARK, clean
+from anytext_lib.publishing import contents, links, notebooks
+from anytext_lib.publishing.provenance import COST_MARK, NAVIGATION_MARK, clean
 
 FOLDER = contents.EXERCISES
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -42,12 +42,12 @@ def strip_solutions(source: str, name: str) -> str:
     return "\n".join(kept)
 
 
-def learner_copy(notebook, book: books.Book, chapters: Sequence[books.Book]):
+def learner_copy(notebook, book: notebooks.Book, chapters: Sequence[notebooks.Book]):
     """A copy of the notebook for learners: no solutions, no outputs, no provenance; the checks stay.
 
     Its links lead to the pages, but for those to the previous and the next page, which lead to their copies.
     """
-    copied = books.without_injected(copy.deepcopy(notebook))
+    copied = notebooks.without_injected(copy.deepcopy(notebook))
     clean(copied)
     copied.metadata.pop("anytext", None)
     for cell in copied.cells:
@@ -64,28 +64,28 @@ def learner_copy(notebook, book: books.Book, chapters: Sequence[books.Book]):
     return copied
 
 
-def learner_text(book: books.Book, chapters: Sequence[books.Book]) -> str:
+def learner_text(book: notebooks.Book, chapters: Sequence[notebooks.Book]) -> str:
     """The text of the learner's copy of `book`."""
-    return books.as_text(learner_copy(books.read(book.path), book, chapters))
+    return notebooks.as_text(learner_copy(notebooks.read(book.path), book, chapters))
 
 
 def write_all(folder: Path) -> list[Path]:
     """Write the learners' copies of all notebooks in `folder`, remove those of none; return what was written."""
     target = folder / FOLDER
-    chapters = books.find_books(folder)
+    chapters = notebooks.find_books(folder)
     wanted = {target / book.path.name: learner_text(book, chapters) for book in chapters}
     for path in target.glob("*.ipynb"):
         if path not in wanted:
             path.unlink()
     for path, text in wanted.items():
-        books.write_atomically(path, text)
+        notebooks.write_atomically(path, text)
     return list(wanted)
 
 
 def stale(folder: Path) -> list[str]:
     """What is wrong with the learners' copies in `folder`: missing, out of date, or of no notebook."""
     remedy = "run `anytext course exercises`"
-    chapters = books.find_books(folder)
+    chapters = notebooks.find_books(folder)
     problems = []
     for book in chapters:
         path = folder / FOLDER / book.path.name

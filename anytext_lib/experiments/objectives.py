@@ -12,9 +12,9 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from anytext_lib.course.experiments import store
-from anytext_lib.course.experiments.arms import SIMPLE, Arm, Profile, find_arm
-from anytext_lib.course.experiments.plan import Plan, open_plan, scores_in_words
+from anytext_lib.experiments import store
+from anytext_lib.experiments.arms import SIMPLE, Arm, Profile, find_arm
+from anytext_lib.experiments.plan import Plan, open_plan, scores_in_words
 from anytext_lib.losses.terms import Term, ctc, ocr, region
 from anytext_lib.losses.weights import abar
 from anytext_lib.udifftext.terms import local
@@ -69,7 +69,7 @@ def main(profile: str, out: Path | None, seeds: int | None, device: str | None, 
 
 
 def _detector(plan: Plan) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.detector_part import train_on_scenes
+    from anytext_lib.experiments.detector_part import train_on_scenes
 
     sizes = plan.profile
     found = train_on_scenes(_weights(plan), sizes.scenes, sizes.detector_steps, sizes.batch, max(8, sizes.words))
@@ -77,15 +77,15 @@ def _detector(plan: Plan) -> tuple[dict, str]:
 
 
 def _calibrate(plan: Plan) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.compared_runs import calibrate
+    from anytext_lib.experiments.compared_runs import calibrate
 
     found = calibrate(plan.profile, _network(plan), plan.device)
     return found, ", ".join(f"{key} {value:.3g}" for key, value in found.items())
 
 
 def _start(plan: Plan) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.compared_runs import read_words, scores_of
-    from anytext_lib.course.experiments.fine_tuning import start_folder
+    from anytext_lib.experiments.compared_runs import read_words, scores_of
+    from anytext_lib.experiments.fine_tuning import start_folder
     from anytext_lib.models import AnyText2Model
 
     folder = start_folder(plan.profile, plan.profile.starts[0][0])
@@ -95,21 +95,21 @@ def _start(plan: Plan) -> tuple[dict, str]:
 
 
 def _cost(plan: Plan, arm: str) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.compared_runs import cost
+    from anytext_lib.experiments.compared_runs import cost
 
     found = cost(plan.profile, find_arm(OBJECTIVES, arm), _measured(plan), plan.device)
     return {"arm": arm, **found}, f"{found['step_seconds']:.2f} s and {found['peak_mib']:.0f} MiB a step"
 
 
 def _run(plan: Plan, arm: str, seed: int) -> tuple[dict, str]:
-    from anytext_lib.course.experiments.compared_runs import fine_tune
+    from anytext_lib.experiments.compared_runs import fine_tune
 
     found = fine_tune(plan.profile, find_arm(OBJECTIVES, arm), seed, _measured(plan), plan.device)
     return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 
 def _measured(plan: Plan) -> dict:
-    from anytext_lib.course.experiments.compared_runs import detected
+    from anytext_lib.experiments.compared_runs import detected
 
     calibration = json.loads(plan.path("calibrate").read_text(encoding="utf-8"))
     return calibration | {"detected": detected(_network(plan))}

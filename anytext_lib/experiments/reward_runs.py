@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from anytext_lib.course.experiments.compared_runs import read_words, scores_of
-from anytext_lib.course.experiments.fine_tuning import SCENES, build_module, scenes
-from anytext_lib.course.experiments.rewards import group_advantages, policy_loss, sample_decisions
 from anytext_lib.data.collate import collate
 from anytext_lib.evaluation import edit_distance_score
+from anytext_lib.experiments.compared_runs import read_words, scores_of
+from anytext_lib.experiments.fine_tuning import SCENES, build_module, scenes
+from anytext_lib.experiments.rewards import group_advantages, policy_loss, sample_decisions
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge, crop_lines
 from anytext_lib.randomness import NOISE, generator

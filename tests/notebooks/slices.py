@@ -12,7 +12,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from anytext_lib.course import books
+from anytext_lib.publishing import notebooks
 
 TAG = "nbval-check-output"
 
@@ -57,7 +57,7 @@ def needed_cells(notebook) -> list[int]:
         if cell.cell_type != "code":
             continue
         defined, used = names_of(cell.source)
-        if TAG in books.tags(cell) or defined & wanted or "parameters" in books.tags(cell):
+        if TAG in notebooks.tags(cell) or defined & wanted or "parameters" in notebooks.tags(cell):
             kept.append(index)
             wanted |= used
     return kept[::-1]
@@ -67,12 +67,12 @@ def reduced(notebook, overrides: Mapping[str, Any]):
     """A copy holding only the needed cells, with `overrides` set after the parameters cell; None if none is tagged."""
     import nbformat
 
-    if not any(TAG in books.tags(cell) for cell in notebook.cells):
+    if not any(TAG in notebooks.tags(cell) for cell in notebook.cells):
         return None
-    small = books.without_injected(copy.deepcopy(notebook))
+    small = notebooks.without_injected(copy.deepcopy(notebook))
     small.cells = [small.cells[index] for index in needed_cells(small)]
     if overrides:
         source = "\n".join(f"{name} = {value!r}" for name, value in overrides.items())
-        at = next(index for index, cell in enumerate(small.cells) if "parameters" in books.tags(cell))
+        at = next(index for index, cell in enumerate(small.cells) if "parameters" in notebooks.tags(cell))
         small.cells.insert(at + 1, nbformat.v4.new_code_cell(source))
     return small

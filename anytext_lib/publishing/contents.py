@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from anytext_lib.course import books
-from anytext_lib.course.books import Book
-from anytext_lib.course.profiles import load_profiles
-from anytext_lib.course.provenance import COST_MARK, MAP, NAVIGATION_MARK, cost_parts, load_costs
+from anytext_lib.publishing import notebooks
+from anytext_lib.publishing.notebooks import Book
+from anytext_lib.publishing.profiles import load_profiles
+from anytext_lib.publishing.provenance import COST_MARK, MAP, NAVIGATION_MARK, cost_parts, load_costs
 
-ROW = re.compile(rf"^\| {books.NUMBER} \|.*(?:\n\| {books.NUMBER} \|.*)*$", flags=re.MULTILINE)
+ROW = re.compile(rf"^\| {notebooks.NUMBER} \|.*(?:\n\| {notebooks.NUMBER} \|.*)*$", flags=re.MULTILINE)
 EXERCISES = "exercises"
 
 
@@ -28,7 +28,7 @@ def write_readme(folder: Path) -> None:
     """Bring the table in the README beside `folder` up to date; a course without one, or without a table, has none."""
     path, old, new = _readme(folder)
     if new != old:
-        books.write_atomically(path, new)
+        notebooks.write_atomically(path, new)
 
 
 def stale_readme(folder: Path) -> list[str]:
@@ -57,7 +57,7 @@ def map_of(folder: Path) -> str:
 def _pages(folder: Path) -> Iterator[tuple[Book, str, str, str]]:
     """(book, question, cost on a CPU, cost on a GPU) of each page, as text."""
     questions, costs = load_profiles(folder).questions, load_costs(folder)
-    for book in books.find_books(folder):
+    for book in notebooks.find_books(folder):
         on_cpu, on_gpu = cost_parts(costs.get(book.number, {}))
         cpu = f"{on_cpu.time}, {on_cpu.memory}" if on_cpu else "–"
         yield book, questions.get(book.number, ""), cpu, on_gpu.time if on_gpu else "–"
@@ -98,5 +98,5 @@ def _without_blank_start(lines: list[str]) -> list[str]:
 def write_map(notebook, folder: Path) -> None:
     """Write the table of all pages into the cells that are tagged for it."""
     for cell in notebook.cells:
-        if MAP in books.tags(cell):
+        if MAP in notebooks.tags(cell):
             cell.source = map_of(folder)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course.books import write_atomically
 from anytext_lib.course.paths import CourseError
 from anytext_lib.course.record import Record
+from anytext_lib.publishing.notebooks import write_atomically
 
 DEFAULT_RTOL = 0.01
 """Relative tolerance of a new baseline of a float; a new integer has none (both may be edited in the file)."""

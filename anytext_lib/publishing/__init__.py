@@ -1,0 +1,1 @@
+"""The tooling behind the course: run its notebooks, check them, publish them."""

@@ -169,16 +169,16 @@ def weights() -> Iterator[Finding]:
 
 def samples() -> Iterator[Finding]:
     """The fonts and the sample scenes, and whether they are the ones that the course was made with."""
-    from anytext_lib.data.folder import DataNotFoundError
     from anytext_lib.data.fonts import load_fonts
     from anytext_lib.data.samples import verify_manifest
+    from anytext_lib.errors import MissingFileError
 
     restore = "restore the folder data_samples (`git checkout -- data_samples`)"
     try:
         names = list(load_fonts())
         yield Finding("fonts", f"{len(names)}: {', '.join(names)}")
         problems = verify_manifest()
-    except DataNotFoundError as error:
+    except MissingFileError as error:
         yield Finding("sample data", str(error), restore)
         return
     yield Finding("sample data", "; ".join(map(str, problems)) or "as in the manifest", restore if problems else None)

@@ -1,4 +1,4 @@
-"""Folders that results are written into: one program at a time, and a plain word where a file cannot be written."""
+"""Files and folders: the sample data, files written whole or not at all, folders that one program at a time writes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from anytext_lib.errors import AnyTextError
+from anytext_lib.errors import AnyTextError, MissingFileError
 
+ENVIRONMENT = "ANYTEXT_DATA"  # variable that names the folder of the sample data
 LOCK = ".anytext.lock"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -34,6 +35,75 @@ class TargetExistsError(OutputError, FileExistsError):
 
 class FolderBusyError(OutputError):
     """Another program writes into the same folder; the message names it."""
+
+
+class UnwritableError(AnyTextError, OSError):
+    """A file cannot be written: no permission, or no room; the message names it, the reason and the remedy."""
+
+
+class UnreadableError(AnyTextError, OSError):
+    """A file exists but cannot be read; the message names it, the reason and the remedy."""
+
+
+def data_folder(folder: str | os.PathLike | None = None) -> Path:
+    """The folder ``data_samples``: ``folder``, or the environment variable ANYTEXT_DATA, or the repository's own.
+
+    Raises:
+        MissingFileError: there is no such folder.
+    """
+    if folder is not None:
+        path, origin = Path(folder), "the folder given"
+    elif os.environ.get(ENVIRONMENT):
+        path, origin = Path(os.environ[ENVIRONMENT]), f"the environment variable {ENVIRONMENT}"
+    else:
+        path, origin = Path(__file__).resolve().parents[1] / "data_samples", "the place of the package"
+    if not path.is_dir():
+        raise MissingFileError(
+            f"no sample data in {path} (from {origin}). Install the package from a clone with `pip install -e .`, "
+            f"or set {ENVIRONMENT} to the folder data_samples of a clone"
+        )
+    return path
+
+
+def find_sample(path: str | os.PathLike) -> Path:
+    """Resolve a path below ``data_samples`` from any working directory, as configurations name them.
+
+    A path that exists, or that does not begin with ``data_samples``, is returned as it is.
+    """
+    given = Path(path)
+    if given.exists() or given.parts[:1] != ("data_samples",):
+        return given
+    return data_folder().joinpath(*given.parts[1:])
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
+    """A temporary path beside ``target``, renamed to it when the block ends well and removed when it does not.
+
+    Raises:
+        UnwritableError: the folder cannot be written, or the disk is full; ``target`` is as it was before.
+    """
+    final = Path(target)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, final)
+    except OSError as error:
+        if isinstance(error, AnyTextError) or error.errno is None or not _concerns(error, temporary, final):
+            raise
+        remedy = "free some room, or choose another disk" if error.errno in FULL else "choose another place"
+        raise UnwritableError(f"cannot write {final}: {os.strerror(error.errno)}; {remedy}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _concerns(error: OSError, temporary: Path, final: Path) -> bool:
+    """Whether an error is about what is written, and not about another file that the block reads."""
+    return error.filename is None or Path(os.fsdecode(error.filename)) in (temporary, final, *final.parents)
 
 
 @contextlib.contextmanager

@@ -1,37 +1,25 @@
-"""Annotated pictures: lines of text, fonts, rendered scenes, the AnyWord format, samples and batches, sample set."""
+"""Annotated pictures: the AnyWord format, lines of text, fonts and glyphs, samples and batches."""
 
-from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword, write_anyword
-from anytext_lib.data.batch import AnyTextBatch, Sample
-from anytext_lib.data.collate import collate
-from anytext_lib.data.dataset import AnyWordDataset, BadImageWarning
-from anytext_lib.data.errors import DataNotFoundError, DataOptionError
-from anytext_lib.data.folder import data_folder
-from anytext_lib.data.fonts import FontFace, MissingGlyphError, UnknownFontError, font_path, fonts_for, load_fonts
-from anytext_lib.data.glyphs import draw_glyphs, render_glyph_line
-from anytext_lib.data.line_image import render_line, to_tensor, to_uint8
-from anytext_lib.data.lines import TextLines
-from anytext_lib.data.pictures import PictureError, read_picture
-from anytext_lib.data.quads import BadLineError, BadLineWarning, line_quad
-from anytext_lib.data.sample import SampleConfig, build_sample
-from anytext_lib.data.scenes import Scene, SceneLine, render_scene, scene_batch
-from anytext_lib.data.texts import normal_text
+_PLACES = {
+    "AnnotatedImage": "anyword", "Annotation": "anyword", "AnyWordError": "anyword", "read_anyword": "anyword",
+    "write_anyword": "anyword", "TextLines": "lines", "BadLineError": "lines", "BadLineWarning": "lines",
+    "line_quad": "lines", "AnyTextBatch": "batch", "Sample": "batch", "collate": "batch", "SampleConfig": "sample",
+    "build_sample": "sample", "AnyWordDataset": "dataset", "BadImageWarning": "dataset", "FontFace": "fonts",
+    "MissingGlyphError": "fonts", "UnknownFontError": "fonts", "font_path": "fonts", "fonts_for": "fonts",
+    "load_fonts": "fonts", "draw_glyphs": "glyphs", "render_glyph_line": "glyphs", "PictureError": "pictures",
+    "read_picture": "pictures", "normal_text": "texts", "data_folder": ".files",
+    "render_line": "line_image", "to_tensor": "line_image", "to_uint8": "line_image", "Problem": "samples",
+    "build_samples": "samples", "load_samples": "samples", "verify_manifest": "samples", "Scene": "scenes",
+    "SceneLine": "scenes", "render_scene": "scenes", "scene_batch": "scenes",
+}
 
-_SAMPLES = ("Problem", "build_samples", "load_samples", "verify_manifest")
-
-__all__ = [
-    "AnnotatedImage", "Annotation", "AnyWordError", "read_anyword", "write_anyword", "DataNotFoundError",
-    "data_folder", "FontFace", "MissingGlyphError", "UnknownFontError", "font_path", "fonts_for", "load_fonts",
-    "render_line", "to_tensor", "to_uint8", "TextLines", "BadLineError", "BadLineWarning", "line_quad", "Problem",
-    "build_samples", "load_samples", "verify_manifest", "Scene", "SceneLine", "render_scene", "scene_batch",
-    "AnyTextBatch", "Sample", "SampleConfig", "build_sample", "AnyWordDataset", "BadImageWarning", "collate",
-    "draw_glyphs", "render_glyph_line", "DataOptionError", "PictureError", "read_picture", "normal_text",
-]
+__all__ = list(_PLACES)  # noqa: PLE0604
 
 
 def __getattr__(name: str):
-    """Load ``samples`` when it is asked for: it is also a command (python -m anytext_lib.data.samples)."""
-    if name in _SAMPLES:
-        from anytext_lib.data import samples
+    """Load a name when it is asked for: checking data needs no torch."""
+    if name in _PLACES:
+        from importlib import import_module
 
-        return getattr(samples, name)
+        return getattr(import_module(f".{_PLACES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,11 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from anytext_lib.data.atomic import atomic_path
-from anytext_lib.data.names import PictureNameError, clean_name, locate, require_inside
-from anytext_lib.data.pictures import read_picture
+from anytext_lib.data.pictures import PictureNameError, clean_name, locate, read_picture, require_inside
 from anytext_lib.data.texts import normal_text, text_fault
 from anytext_lib.errors import AnyTextError
+from anytext_lib.files import atomic_path
 
 NO_COLOUR = (500, 500, 500)  # AnyWord's way to say that the colour is not known
 FARTHEST = 1e6  # pixels: a coordinate beyond is no place in a picture
@@ -91,7 +90,7 @@ def read_anyword(json_path: str | os.PathLike) -> list[AnnotatedImage]:
     """Read and check an annotation file.
 
     Raises:
-        DataNotFoundError: there is no such file. UnreadableError: the system does not give it.
+        MissingFileError: there is no such file. UnreadableError: the system does not give it.
         AnyWordError: it is not JSON, or an entry is malformed.
     """
     from anytext_lib.data.json_stream import AnyWordStream

@@ -14,10 +14,9 @@ from anytext_lib.data.anyword import AnnotatedImage, AnyWordError, Where, read_e
 from anytext_lib.data.check_lines import polygon_faults, text_faults
 from anytext_lib.data.check_report import REMEDIES, DataProblem, DataReport
 from anytext_lib.data.check_schema import kind_of, schema_faults
-from anytext_lib.data.errors import DataNotFoundError, DataOptionError
 from anytext_lib.data.json_stream import AnyWordStream, TruncatedError, find_data_root
-from anytext_lib.data.names import clean_name, locate, require_inside
-from anytext_lib.data.pictures import PictureError, picture_size, read_picture
+from anytext_lib.data.pictures import PictureError, clean_name, locate, picture_size, read_picture, require_inside
+from anytext_lib.errors import MissingFileError, OptionError
 
 IMAGES = ("decode", "open", "none")
 MAX_LINES = 5  # of a sample; of more, a random five are drawn
@@ -43,7 +42,7 @@ def check_data(path: str | os.PathLike, *, images: str = "decode", max_chars: in
     Every entry that the reader of training refuses is a problem, so that what is without one can be trained on.
 
     Raises:
-        DataNotFoundError: there is no such file, or font. DataOptionError: an option has a wrong value.
+        MissingFileError: there is no such file, or font. OptionError: an option has a wrong value.
     """
     source = _annotation_file(Path(path))
     _check_options(images, percent, ignore, fonts)
@@ -91,20 +90,20 @@ def _annotation_file(path: Path) -> Path:
     if path.is_dir():
         path = path / "annotations.json"
     if not path.is_file():
-        raise DataNotFoundError(f"no annotation file {path}: give a JSON file in the AnyWord form, or a folder with an "
+        raise MissingFileError(f"no annotation file {path}: give a JSON file in the AnyWord form, or a folder with an "
                                 "annotations.json (`anytext data convert` makes one from a plain folder)")
     return path
 
 
 def _check_options(images: str, percent: float, ignore: tuple[str, ...], fonts: tuple[str, ...]) -> None:
     if images not in IMAGES:
-        raise DataOptionError(f"images is one of {', '.join(IMAGES)}, got {images!r}")
+        raise OptionError(f"images is one of {', '.join(IMAGES)}, got {images!r}")
     if not 0 < percent <= 1:
-        raise DataOptionError(f"percent is a share above 0 and at most 1, got {percent}")
+        raise OptionError(f"percent is a share above 0 and at most 1, got {percent}")
     if unknown := [kind for kind in ignore if kind not in REMEDIES]:
-        raise DataOptionError(f"no such kind of problem: {', '.join(unknown)}; the kinds are {', '.join(REMEDIES)}")
+        raise OptionError(f"no such kind of problem: {', '.join(unknown)}; the kinds are {', '.join(REMEDIES)}")
     if gone := [font for font in fonts if not Path(font).is_file()]:
-        raise DataNotFoundError(f"there is no font {gone[0]}: give the path of a .ttf or .otf file")
+        raise MissingFileError(f"there is no font {gone[0]}: give the path of a .ttf or .otf file")
 
 
 class _Check:

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from anytext_lib.data.fonts import MissingGlyphError, fonts_for, load_fonts
+from anytext_lib.data.fonts import MissingGlyphError, characters_of, fonts_for, load_fonts
 from anytext_lib.data.texts import normal_text
-from anytext_lib.data.typefaces import characters_of
 
 OVERHANG = 0.02  # how far, in parts of the longer side, a polygon may reach out of its picture: annotators' slips
-LEAST_SIDE = 2.0  # pixels: a thinner polygon has no position mask (quads.line_quad)
+LEAST_SIDE = 2.0  # pixels: a thinner polygon has no position mask (``lines.line_quad``)
 
 
 def polygon_faults(polygon: list, size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:

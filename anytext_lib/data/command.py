@@ -89,9 +89,9 @@ def run_data(options: Namespace) -> int:
 
 def check(options: Namespace) -> int:
     """`anytext data check`."""
-    from anytext_lib.data.atomic import atomic_path
     from anytext_lib.data.check import check_data, readable_entries
     from anytext_lib.data.contact_sheet import contact_sheet
+    from anytext_lib.files import atomic_path
 
     report = check_data(options.path, images=options.images, max_chars=options.max_chars, percent=options.percent,
                         seed=options.seed, ignore=tuple(options.ignore or ()), limit=max(100, options.show),

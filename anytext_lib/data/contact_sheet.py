@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation
-from anytext_lib.data.atomic import atomic_path
-from anytext_lib.data.errors import DataOptionError
 from anytext_lib.data.fonts import MissingGlyphError, fonts_for, load_fonts, pil_font
 from anytext_lib.data.pictures import PictureError
 from anytext_lib.data.texts import normal_text
+from anytext_lib.errors import OptionError
+from anytext_lib.files import atomic_path
 
 TILE, MARGIN, ROW, TEXT, SHOWN = 384, 14, 21, 15, 8  # pixels: picture, gap, row of text, letters; lines listed
 PAPER, INK, FAINT, INVALID = (255, 255, 255), (25, 25, 25), (120, 120, 120), (120, 120, 120)
@@ -36,12 +36,12 @@ def contact_sheet(images: Sequence[AnnotatedImage], columns: int = 4, path: str 
         a ``PIL.Image`` in RGB.
 
     Raises:
-        DataOptionError: no images, or a suffix that is no format. UnwritableError: the sheet cannot be written.
+        OptionError: no images, or a suffix that is no format. UnwritableError: the sheet cannot be written.
     """
     from PIL import Image
 
     if not images or columns < 1:
-        raise DataOptionError(f"a contact sheet needs a picture and a column, got {len(images)} and {columns}")
+        raise OptionError(f"a contact sheet needs a picture and a column, got {len(images)} and {columns}")
     tiles = [_tile(image) for image in images]
     columns = min(columns, len(tiles))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
@@ -62,12 +62,12 @@ def _save(sheet, path: Path) -> None:
 
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None:
-        raise DataOptionError(f"{path.name} does not end as a picture does: name the sheet something.png")
+        raise OptionError(f"{path.name} does not end as a picture does: name the sheet something.png")
     data = io.BytesIO()  # Pillow's own errors of writing do not say why
     try:
         sheet.save(data, format=kind)
     except (OSError, ValueError, KeyError) as error:
-        raise DataOptionError(f"a sheet cannot be saved as {path.suffix} ({error}): name it something.png") from error
+        raise OptionError(f"a sheet cannot be saved as {path.suffix} ({error}): name it something.png") from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.getbuffer())
 

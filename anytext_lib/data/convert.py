@@ -10,11 +10,9 @@ from pathlib import Path
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, write_anyword
 from anytext_lib.data.check_schema import languages
 from anytext_lib.data.convert_readers import READERS, Found, Place
-from anytext_lib.data.errors import DataNotFoundError, DataOptionError
-from anytext_lib.data.names import PictureNameError, clean_name, locate, require_inside
-from anytext_lib.data.pictures import PictureError
+from anytext_lib.data.pictures import PictureError, PictureNameError, clean_name, locate, require_inside
 from anytext_lib.data.texts import normal_text, text_fault
-from anytext_lib.errors import AnyTextError
+from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 AUTO = "auto"
@@ -72,8 +70,8 @@ def convert_folder(folder: str | os.PathLike, output: str | os.PathLike | None =
 
     Raises:
         ConversionError: something in the annotations is wrong, with all places; nothing is written.
-        DataOptionError: an unknown form or language, several annotation files to choose from, or the output exists.
-        DataNotFoundError: no such folder, or nothing to convert. UnwritableError: the output cannot be written.
+        OptionError: an unknown form or language, several annotation files to choose from, or the output exists.
+        MissingFileError: no such folder, or nothing to convert. UnwritableError: the output cannot be written.
     """
     root = Path(folder)
     target = root / "annotations.json" if output is None else Path(output)
@@ -178,13 +176,13 @@ class _Gathered:
 
 def _check_request(root: Path, target: Path, form: str, language: str, force: bool) -> None:
     if not root.is_dir():
-        raise DataNotFoundError(f"no folder {root}: give the folder of the pictures")
+        raise MissingFileError(f"no folder {root}: give the folder of the pictures")
     if form != AUTO and form not in READERS:
-        raise DataOptionError(f"form is one of {AUTO}, {', '.join(READERS)}, got {form!r}")
+        raise OptionError(f"form is one of {AUTO}, {', '.join(READERS)}, got {form!r}")
     if language != AUTO and language not in languages():
-        raise DataOptionError(f"language is auto or one of {', '.join(languages())}, got {language!r}")
+        raise OptionError(f"language is auto or one of {', '.join(languages())}, got {language!r}")
     if target.exists() and not force:
-        raise DataOptionError(f"{target} exists: give another output, or replace it with force (--force)")
+        raise OptionError(f"{target} exists: give another output, or replace it with force (--force)")
 
 
 def _sources(root: Path, form: str, given: Path | None) -> tuple[str, list[Path]]:
@@ -192,21 +190,21 @@ def _sources(root: Path, form: str, given: Path | None) -> tuple[str, list[Path]
     if given is not None and given.is_file():
         by_suffix = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".txt": "icdar"}.get(given.suffix.lower())
         if form == AUTO and by_suffix is None:
-            raise DataOptionError(f"{given.name} does not say its form: give form (--form csv, jsonl or icdar)")
+            raise OptionError(f"{given.name} does not say its form: give form (--form csv, jsonl or icdar)")
         return by_suffix if form == AUTO else form, [given]
     if given is not None and not given.is_dir():
-        raise DataNotFoundError(f"there are no annotations {given}: give a CSV, a JSONL, or a folder of gt_*.txt")
+        raise MissingFileError(f"there are no annotations {given}: give a CSV, a JSONL, or a folder of gt_*.txt")
     place = root if given is None else given
     patterns = {"csv": ("*.csv", "*.tsv"), "jsonl": ("*.jsonl",), "icdar": ("gt_*.txt",)}
     found = {kind: sorted({p for pattern in globs for p in place.rglob(pattern)}, key=_natural)
              for kind, globs in patterns.items() if form in (AUTO, kind)}
     found = {kind: paths for kind, paths in found.items() if paths}
     if not found:
-        raise DataNotFoundError(f"no annotations in {place}: there must be a .csv, a .jsonl, or files gt_NAME.txt")
+        raise MissingFileError(f"no annotations in {place}: there must be a .csv, a .jsonl, or files gt_NAME.txt")
     kinds = list(found)
     if len(kinds) > 1 or (kinds[0] != "icdar" and len(found[kinds[0]]) > 1):
         names = [path.name for paths in found.values() for path in paths[:3]]
-        raise DataOptionError(f"several annotation files in {place} ({', '.join(names)}): choose one with annotations "
+        raise OptionError(f"several annotation files in {place} ({', '.join(names)}): choose one with annotations "
                          "(--annotations), or a form (--form)")
     return kinds[0], found[kinds[0]]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from anytext_lib.data.anyword import FARTHEST
-from anytext_lib.data.errors import UnreadableError
+from anytext_lib.files import UnreadableError
 
 UNREADABLE = "###"  # ICDAR's text of a line that cannot be read
 CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")

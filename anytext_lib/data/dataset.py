@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from anytext_lib.data.anyword import AnnotatedImage, AnyWordError
 from anytext_lib.data.batch import Sample
-from anytext_lib.data.errors import DataOptionError
 from anytext_lib.data.pictures import PictureError
 from anytext_lib.data.sample import SampleConfig, build_sample
+from anytext_lib.errors import OptionError
 
 MOST_TRIES = 32  # pictures tried in the place of one that cannot be read
 _SUBSET, _ITEM = 1, 2  # streams of random numbers
@@ -46,20 +46,20 @@ class AnyWordDataset(Dataset):
             cannot be read.
 
     Raises:
-        DataOptionError: ``percent`` is out of range, or no picture is left.
+        OptionError: ``percent`` is out of range, or no picture is left.
     """
 
     def __init__(self, records: Sequence[AnnotatedImage], config: SampleConfig | None = None, seed: int = 0,
                  percent: float = 1.0, read_image: Callable[[AnnotatedImage], np.ndarray] = read_record):
         if not 0 < percent <= 1:
-            raise DataOptionError(f"percent is a share in (0, 1], got {percent}: 0.1 keeps a tenth of the pictures")
+            raise OptionError(f"percent is a share in (0, 1], got {percent}: 0.1 keeps a tenth of the pictures")
         self.records, self.config, self.seed = records, config or SampleConfig(), int(seed)
         self.read_image, self.epoch = read_image, 0
         kept = _below(records, self.config.wm_thresh)
         self.watermarked = len(records) - len(kept)
         self.rows = _subset(kept, percent, self.seed)
         if not len(self.rows):
-            raise DataOptionError(f"no picture is left of {len(records)}: {self.watermarked} have a watermark score "
+            raise OptionError(f"no picture is left of {len(records)}: {self.watermarked} have a watermark score "
                                   f"above wm_thresh = {self.config.wm_thresh}, and percent = {percent}")
 
     def __len__(self) -> int:

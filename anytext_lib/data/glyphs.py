@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anytext_lib.data.fonts import typeface
 from anytext_lib.data.texts import normal_text
-from anytext_lib.data.typefaces import typeface
 
 LINE_SIZE = (80, 512)  # height and width of the picture of a line alone
 FILL = 0.9  # how much of it the text may take

@@ -1,17 +1,113 @@
-"""The font hint: what the letters of the real image look like, as black and white strokes, partly erased.
+"""What a sample tells the model besides the glyphs: captions, position masks and font hints, with their randomness.
 
-Source: AnyText2 ``t3_dataset.py`` (``draw_font_hint``).  Strokes are what is darker than its neighbourhood; light
-letters on a dark ground therefore show as outlines.
+Source: AnyText2 ``t3_dataset.py`` (``draw_font_hint`` for the hints).
 """
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
-from anytext_lib.data.quads import polygon_mask
+from anytext_lib.data.lines import polygon_mask
+from anytext_lib.data.texts import normal_text
+
+PLACEHOLDER = "*"  # its token embedding is replaced by that of a line of text
+MAX_WORDS = 128
+PHRASES = ("Text says ", "Image with words ", "The picture reads ", "Captions are ", "Texts are ", "Text: ")
+WATERMARKED = 0.5  # images with a higher score are said to have watermarks
+
+# a word without spaces is one word; of Chinese, Japanese and Korean each character is one
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+                   r"\uf900-\ufaff]+")
+_SENTENCE = re.compile(r"[^.!?\u3002\uff01\uff1f]*[.!?\u3002\uff01\uff1f]*\s*")
+
+# (share of the masks, number of 3 x 3 dilations; negative: erosions)
+JITTER = ((0.70, 0), (0.10, 1), (0.10, -1), (0.05, 2), (0.05, -2))
+SMALLEST_TO_ERODE = 20.0  # pixels, shorter side of the minimum-area rectangle
 
 ROTATION, SHIFT, SCALE = 10.0, 10.0, (0.9, 1.1)  # degrees; pixels of an image of 512; factor
 _WINDOW, _OFFSET = 11, 2  # adaptive threshold: pixels, grey levels
+
+
+def text_caption(lines: int, rng: np.random.Generator) -> str:
+    """A phrase with one ``*`` for each line, e.g. 'Texts are * , * . '; the empty string without lines."""
+    phrase = PHRASES[int(rng.integers(len(PHRASES)))]
+    return phrase + " , ".join([PLACEHOLDER] * lines) + " . " if lines else ""
+
+
+def image_caption(caption: str, rng: np.random.Generator, max_words: int = MAX_WORDS,
+                  wm_score: float | None = None) -> str:
+    """The caption of an image, as the model is given it.
+
+    A ``*`` becomes a space, because it would be taken for a line.  A caption that is too long keeps its first
+    sentence and as many others, drawn at random and left in their order, as there is room for.
+
+    Args:
+        max_words: most words; a Chinese, Japanese or Korean character counts as one.
+        wm_score: adds 'with watermarks' above one half, 'no watermarks' up to it; None adds nothing.
+    """
+    caption = normal_text(caption).replace(PLACEHOLDER, " ").strip()
+    if wm_score is not None:
+        caption = f"{caption} {'with' if wm_score > WATERMARKED else 'no'} watermarks".strip()
+    if count_words(caption) <= max_words:
+        return caption
+    sentences = [s for s in _SENTENCE.findall(caption) if s.strip()]
+    room, kept = max_words - count_words(sentences[0]), {0}
+    for i in 1 + rng.permutation(len(sentences) - 1):
+        if room <= 0:
+            break
+        kept.add(int(i))
+        room -= count_words(sentences[i])
+        if room < 0:  # this one is cut
+            sentences[i] = _first_words(sentences[i], room + count_words(sentences[i]))
+    return _first_words("".join(_spaced(sentences[i]) for i in sorted(kept)), max_words)
+
+
+def count_words(text: str) -> int:
+    """Words of a text; a Chinese, Japanese or Korean character counts as one."""
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def _first_words(text: str, count: int) -> str:
+    words = list(_WORD.finditer(text))
+    return text[: words[count - 1].end()].strip() if count < len(words) else text.strip()
+
+
+def _spaced(sentence: str) -> str:
+    return sentence if sentence.endswith((" ", "\u3002", "\uff01", "\uff1f")) else sentence + " "
+
+
+def position_mask(polygon: np.ndarray, size: tuple[int, int], steps: int = 0) -> np.ndarray:
+    """Fill a polygon and grow or shrink it.
+
+    Args:
+        polygon: (P, 2) in pixels. ``size``: (H, W).
+        steps: how many times to dilate (or, below zero, to erode) with 3 x 3 pixels.  Polygons whose minimum-area
+            rectangle has a side under 20 pixels are not eroded, and no mask is eroded away.
+
+    Returns:
+        (H, W) uint8 in {0, 1}.
+
+    Raises:
+        BadLineError: fewer than three points, or a coordinate that is not finite.
+    """
+    import cv2
+
+    mask = polygon_mask(polygon, size) // 255
+    kernel = np.ones((3, 3), np.uint8)
+    if steps > 0:
+        return cv2.dilate(mask, kernel, iterations=steps)
+    if steps < 0 and min(cv2.minAreaRect(np.asarray(polygon, np.float32))[1]) >= SMALLEST_TO_ERODE:
+        eroded = cv2.erode(mask, kernel, iterations=-steps)
+        return eroded if eroded.any() else mask
+    return mask
+
+
+def draw_jitter(rng: np.random.Generator) -> int:
+    """A number of dilations or erosions for ``position_mask``, by the shares of ``JITTER``."""
+    shares, steps = zip(*JITTER, strict=True)
+    return int(steps[rng.choice(len(steps), p=shares)])
 
 
 def font_hint(image: np.ndarray, polygon: np.ndarray, rng: np.random.Generator, area: tuple[float, float] = (0.7, 1.0),

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, root_of
-from anytext_lib.data.errors import DataNotFoundError, DataOptionError, UnwritableError
 from anytext_lib.data.index_build import IndexStamp, StaleIndexError, build_index, read_stamp
 from anytext_lib.data.index_rows import IndexBatch
+from anytext_lib.errors import MissingFileError, OptionError
+from anytext_lib.files import UnwritableError
 
 CACHE = "ANYTEXT_CACHE"  # environment variable: the folder for indices that cannot lie beside their JSON
 RELEASE_EVERY = 32  # items read between two hand-backs of mapped pages
@@ -42,7 +43,7 @@ class AnyWordIndex(Sequence[AnnotatedImage]):
         rows: a choice of entries, default all.
 
     Raises:
-        DataNotFoundError: there is no such file. StaleIndexError: it is not an index, or one of another version.
+        MissingFileError: there is no such file. StaleIndexError: it is not an index, or one of another version.
     """
 
     def __init__(self, path: str | os.PathLike, root: str | os.PathLike | None = None,
@@ -67,12 +68,12 @@ class AnyWordIndex(Sequence[AnnotatedImage]):
                 written. ``rebuild``: build in any case. ``report``: is told what happens and why.
 
         Raises:
-            DataNotFoundError: no such JSON. AnyWordError: it is malformed (nothing is written then).
+            MissingFileError: no such JSON. AnyWordError: it is malformed (nothing is written then).
             UnwritableError: no folder for the index can be written, or the disk is full.
         """
         source = Path(json_path)
         if not source.is_file():
-            raise DataNotFoundError(f"no annotation file {source}: give the path of a JSON file in the AnyWord form")
+            raise MissingFileError(f"no annotation file {source}: give the path of a JSON file in the AnyWord form")
         reason = "as asked"
         for place in _places(source, cache):
             if rebuild or not place.is_file():
@@ -90,7 +91,7 @@ class AnyWordIndex(Sequence[AnnotatedImage]):
         """The index in an Arrow file, which is up to date with its JSON if that is still where it was.
 
         Raises:
-            DataNotFoundError: there is no such file. StaleIndexError: not an index, or the JSON has changed since.
+            MissingFileError: there is no such file. StaleIndexError: not an index, or the JSON has changed since.
         """
         made = cls(path)
         source = made.stamp.json_path(made.path)
@@ -121,7 +122,7 @@ class AnyWordIndex(Sequence[AnnotatedImage]):
         with the same seed.
         """
         if not 0 < percent <= 1:
-            raise DataOptionError(f"percent is a share above 0 and at most 1, got {percent}")
+            raise OptionError(f"percent is a share above 0 and at most 1, got {percent}")
         if percent == 1:
             return self
         kept = np.random.default_rng(seed).permutation(len(self))[: round(len(self) * percent)]

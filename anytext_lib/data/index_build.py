@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from anytext_lib.data.anyword import AnnotatedImage, Where, read_entry, root_of
-from anytext_lib.data.atomic import atomic_path
-from anytext_lib.data.errors import DataNotFoundError
 from anytext_lib.data.index_rows import arrow_schema, to_record_batch
 from anytext_lib.data.json_stream import AnyWordStream
-from anytext_lib.errors import AnyTextError
+from anytext_lib.errors import AnyTextError, MissingFileError
+from anytext_lib.files import atomic_path
 
 VERSION = 2
 ROWS = 16384  # entries of a batch
@@ -118,12 +117,12 @@ def read_stamp(path: str | os.PathLike) -> IndexStamp:
     """The stamp of an index.
 
     Raises:
-        DataNotFoundError: no such file. StaleIndexError: not an index, damaged, or of another version.
+        MissingFileError: no such file. StaleIndexError: not an index, damaged, or of another version.
     """
     import pyarrow as pa
 
     if not Path(path).is_file():
-        raise DataNotFoundError(f"there is no index {path}: build it with `anytext data index` and the JSON")
+        raise MissingFileError(f"there is no index {path}: build it with `anytext data index` and the JSON")
     try:
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation
-from anytext_lib.data.names import locate
+from anytext_lib.data.pictures import locate
 
 
 def arrow_schema():

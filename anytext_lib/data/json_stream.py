@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from anytext_lib.data.anyword import AnyWordError
-from anytext_lib.data.errors import DataNotFoundError, UnreadableError
+from anytext_lib.errors import MissingFileError
+from anytext_lib.files import UnreadableError
 
 CHUNK = 1 << 20  # bytes read at a time
 LONGEST_ENTRY = 1 << 26  # characters; a longer one is taken for a quotation mark or bracket that was never closed
@@ -38,7 +39,7 @@ class AnyWordStream:
         self.data_root: str | None = None
         self.sha256, self.entries = "", 0
         if not self.path.is_file():
-            raise DataNotFoundError(f"no annotation file {self.path}: give the path of a JSON file in the AnyWord form")
+            raise MissingFileError(f"no annotation file {self.path}: give the path of a JSON file in the AnyWord form")
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Yield (number, row), the row as it is (not checked).

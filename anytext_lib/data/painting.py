@@ -10,7 +10,7 @@ from anytext_lib.data.backgrounds import BACKGROUNDS
 from anytext_lib.data.colours import FreePalette, Palette, contrast, luminance, readable_ink
 from anytext_lib.data.fonts import fonts_for, load_fonts
 from anytext_lib.data.lettering import Ink, box_corners, draw_ink, place_mask
-from anytext_lib.data.quads import polygon_mask
+from anytext_lib.data.lines import polygon_mask
 from anytext_lib.data.words import draw_text
 
 TROUBLES = {"blurred": 0.27, "tiny": 0.18, "faint": 0.25, "struck": 0.3}  # with their shares

@@ -1,4 +1,4 @@
-"""Read pictures: the one way in which the library turns a file into pixels, for training, checks, sheets and editing.
+"""Picture files: their names below a data root, and the one way in which the library turns them into pixels.
 
 What a viewer shows is what is read, because polygons are drawn on what a viewer shows:
 
@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +30,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
           7: "TRANSVERSE", 8: "ROTATE_90"}  # EXIF orientation to what shows the picture upright
 _ORIENTATION = 0x0112
+_LONGEST_NAME = 255  # bytes of a part of a path, the most that common file systems take
 
 
 class PictureError(AnyTextError, ValueError):
     """A picture cannot be read; the message says why and what to do, and does not name the file."""
+
+
+class PictureNameError(AnyTextError, ValueError):
+    """A name cannot be that of a picture below the data root; the message goes on after the name of the field."""
 
 
 def read_picture(source: bytes | str | os.PathLike) -> np.ndarray:
@@ -140,3 +147,50 @@ def _eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
     kind = "floating-point numbers" if mode == "F" else "integers"
     raise PictureError(f"its {kind} go from {low:g} to {high:g}, and such pictures are read with values in {known}; "
                        "save it with 8 bits a channel")
+
+
+def clean_name(name: str) -> str:
+    """The name of a picture relative to its folder, with ``/`` between folders (Windows writes ``\\``).
+
+    Raises:
+        PictureNameError: it is empty, absolute, an address, leads out by ``..``, or no file can have it.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
+        raise PictureNameError(f"is an address, {name!r}: download the picture and give its path below data_root")
+    clean = name.replace("\\", "/")
+    if clean.startswith("/") or re.match(r"[A-Za-z]:", clean):
+        raise PictureNameError(f"is an absolute path, {name!r}: give the path below data_root, and set data_root")
+    if ".." in clean.split("/"):
+        raise PictureNameError(f"leads out of data_root, {name!r}: give a path below it, or set data_root to the "
+                               "folder that holds all pictures")
+    try:
+        lengths = [len(part.encode("utf-8")) for part in clean.split("/")]
+    except UnicodeEncodeError:
+        lengths = [_LONGEST_NAME + 1]
+    if not clean or not clean.isprintable() or max(lengths) > _LONGEST_NAME:
+        raise PictureNameError("must be the path of the picture below data_root, in printable characters and at most "
+                               f"{_LONGEST_NAME} bytes between slashes, got {name[:60]!r}")
+    return clean
+
+
+def locate(root: Path, name: str) -> Path:
+    """Where the picture ``name`` (from ``clean_name``) lies: ``root / name``, or its NFC or NFD form if that is there.
+
+    macOS lists file names in the form NFD, and other systems keep what they were given.
+    """
+    path = root / name
+    if name.isascii() or path.exists():
+        return path
+    forms = (root / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return next((other for other in forms if other.exists()), path)
+
+
+def require_inside(root: Path, path: Path) -> None:
+    """Raise PictureError if ``path`` leads out of ``root`` by a symbolic link."""
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:  # a circle of links
+        raise PictureError(f"it cannot be found ({error}): restore the picture") from error
+    if not target.is_relative_to(root.resolve()):
+        raise PictureError(f"it is a link to {target}, outside of {root}: put the picture into that folder, or set "
+                           "data_root to the folder that holds all pictures")

@@ -12,23 +12,19 @@ import numpy as np
 
 from anytext_lib.data.anyword import NO_COLOUR, AnnotatedImage, Annotation
 from anytext_lib.data.batch import Sample
-from anytext_lib.data.captions import MAX_WORDS, image_caption, text_caption
-from anytext_lib.data.chinese import split_chinese
-from anytext_lib.data.errors import DataOptionError
-from anytext_lib.data.fonts import MissingGlyphError
+from anytext_lib.data.fonts import MissingGlyphError, check_fonts, choose_font
 from anytext_lib.data.glyphs import LINE_SIZE, draw_glyphs, render_glyph_line
-from anytext_lib.data.hints import font_hint
-from anytext_lib.data.positions import draw_jitter, position_mask
-from anytext_lib.data.quads import BadLineError, line_quad, polygon_mask
-from anytext_lib.data.texts import normal_text
-from anytext_lib.data.typefaces import check_fonts, choose_font
+from anytext_lib.data.hints import MAX_WORDS, draw_jitter, font_hint, image_caption, position_mask, text_caption
+from anytext_lib.data.lines import BadLineError, line_quad, polygon_mask
+from anytext_lib.data.texts import normal_text, split_chinese
+from anytext_lib.errors import OptionError
 
 
 @dataclass(frozen=True)
 class SampleConfig:
     """How samples are made; names and defaults are upstream's where it has them.
 
-    A value out of range raises a DataOptionError, a font that is none an UnknownFontError.
+    A value out of range raises a OptionError, a font that is none an UnknownFontError.
 
     Attributes:
         max_lines: most lines of a sample; of more, a random choice is kept and the rest goes to the invalid mask.
@@ -70,19 +66,19 @@ class SampleConfig:
         object.__setattr__(self, "image_size", size)
         object.__setattr__(self, "font_hint_area", tuple(self.font_hint_area))
         if len(size) != 2 or not all(isinstance(v, int) and v >= 16 for v in size):
-            raise DataOptionError(f"image_size is (height, width) of at least 16 pixels each, got {self.image_size}")
+            raise OptionError(f"image_size is (height, width) of at least 16 pixels each, got {self.image_size}")
         for name in ("max_lines", "max_chars", "max_words"):
             if getattr(self, name) < 1:
-                raise DataOptionError(f"{name} is a number of at least 1, got {getattr(self, name)}")
+                raise OptionError(f"{name} is a number of at least 1, got {getattr(self, name)}")
         for name in ("mask_ratio", "font_hint_prob", "color_prob"):
             if not 0 <= getattr(self, name) <= 1:
-                raise DataOptionError(f"{name} is a probability in [0, 1], got {getattr(self, name)}")
+                raise OptionError(f"{name} is a probability in [0, 1], got {getattr(self, name)}")
         low, high = self.font_hint_area if len(self.font_hint_area) == 2 else (1, 0)
         if not 0 < low <= high <= 1:
-            raise DataOptionError(f"font_hint_area is (least, most) with 0 < least <= most <= 1, got "
+            raise OptionError(f"font_hint_area is (least, most) with 0 < least <= most <= 1, got "
                                   f"{self.font_hint_area}")
         if self.glyph_scale not in (1, 2):
-            raise DataOptionError(f"glyph_scale is 1 or 2, got {self.glyph_scale}")
+            raise OptionError(f"glyph_scale is 1 or 2, got {self.glyph_scale}")
         object.__setattr__(self, "fonts", check_fonts(self.font, self.fonts))
 
 

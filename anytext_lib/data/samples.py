@@ -18,9 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword, write_anyword
-from anytext_lib.data.folder import DataNotFoundError, data_folder
 from anytext_lib.data.pictures import PictureError
 from anytext_lib.data.scenes import Scene, SceneLine, render_scene
+from anytext_lib.errors import MissingFileError
+from anytext_lib.files import data_folder
 
 COUNT, SIZE, QUALITY, FIRST_SEED = 48, 512, 93, 0
 ANNOTATIONS, IMAGES, MANIFEST = "annotations.json", "images", "manifest.json"
@@ -66,19 +67,19 @@ def load_samples(folder: str | os.PathLike | None = None) -> list[Scene]:
         folder: folder with annotations.json; by default see ``data_folder``.
 
     Raises:
-        DataNotFoundError: the folder, the annotations or a picture is missing. AnyWordError: the annotations are
+        MissingFileError: the folder, the annotations or a picture is missing. AnyWordError: the annotations are
         malformed or a picture cannot be decoded.
     """
     root = data_folder(folder)
     if not (root / ANNOTATIONS).is_file():
-        raise DataNotFoundError(f"no {ANNOTATIONS} in {root}: restore it from the repository, or run "
+        raise MissingFileError(f"no {ANNOTATIONS} in {root}: restore it from the repository, or run "
                                 "`python -m anytext_lib.data.samples --write`")
     return [_load_scene(entry) for entry in read_anyword(root / ANNOTATIONS)]
 
 
 def _load_scene(entry: AnnotatedImage) -> Scene:
     if not entry.path.is_file():
-        raise DataNotFoundError(f"the picture {entry.path} is missing, but annotated: restore it")
+        raise MissingFileError(f"the picture {entry.path} is missing, but annotated: restore it")
     try:
         image = entry.read()
     except PictureError as error:
@@ -99,11 +100,11 @@ def verify_manifest(folder: str | os.PathLike | None = None) -> list[Problem]:
     """Compare the files below the folder with manifest.json: missing, changed and unlisted ones; [] if all is well.
 
     Raises:
-        DataNotFoundError: the folder or the manifest is missing.
+        MissingFileError: the folder or the manifest is missing.
     """
     root = data_folder(folder)
     if not (root / MANIFEST).is_file():
-        raise DataNotFoundError(f"no {MANIFEST} in {root}: restore it from the repository")
+        raise MissingFileError(f"no {MANIFEST} in {root}: restore it from the repository")
     listed = json.loads((root / MANIFEST).read_text(encoding="utf-8"))["files"]
     problems = []
     for name, expected in listed.items():

@@ -12,9 +12,8 @@ from anytext_lib.data.backgrounds import BACKGROUNDS
 from anytext_lib.data.layout import Placement, perspective, place
 from anytext_lib.data.lettering import draw_ink
 from anytext_lib.data.line_image import finish, render_line, to_tensor, to_uint8
-from anytext_lib.data.lines import TextLines
+from anytext_lib.data.lines import TextLines, polygon_mask
 from anytext_lib.data.painting import MARGIN, PlannedLine, SceneStyle, draw_line, draw_panel, plan_line
-from anytext_lib.data.quads import polygon_mask
 from anytext_lib.data.words import draw_caption
 
 __all__ = ["Scene", "SceneLine", "SceneStyle", "render_scene", "scene_batch", "render_line", "to_tensor", "to_uint8",

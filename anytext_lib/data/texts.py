@@ -1,11 +1,14 @@
-"""One form of a text, however it was typed: what annotations, prompts, character sets and metrics compare."""
+"""The one form of a text, however it was typed, and the script that its Chinese is written in."""
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 
 INVISIBLE = frozenset("\u00ad\u200b\u2060\ufeff" "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Soft hyphen, zero-width space, word joiner, byte order mark, and marks of direction: they have no ink."""
+SIMPLIFIED, TRADITIONAL = "Chinese_sim", "Chinese_tra"
+CHINESE = (SIMPLIFIED, TRADITIONAL)
 
 
 def normal_text(text: str) -> str:
@@ -28,3 +31,22 @@ def text_fault(text: str) -> str:
     """What keeps a text in its one form from being text: a control character, or half of a pair of UTF-16; or ''."""
     bad = [] if text.isprintable() else [c for c in text if unicodedata.category(c) in ("Cc", "Cs")]
     return f"has a character that is no text, U+{ord(bad[0]):04X}: remove it, or write it anew" if bad else ""
+
+
+@functools.lru_cache(maxsize=1)
+def _converter():
+    from opencc import OpenCC
+
+    return OpenCC("t2s")
+
+
+def is_traditional(text: str) -> bool:
+    """Whether ``text`` holds a character that simplified Chinese writes differently."""
+    return not text.isascii() and _converter().convert(text) != text
+
+
+def split_chinese(language: str, text: str) -> str:
+    """'Chinese' becomes 'Chinese_sim' or 'Chinese_tra'; every other language stays as it is."""
+    if language != "Chinese":
+        return language
+    return TRADITIONAL if is_traditional(text) else SIMPLIFIED

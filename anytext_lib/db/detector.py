@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anytext_lib.data.atomic import atomic_path
 from anytext_lib.db.network import DBNet
 from anytext_lib.db.postprocess import find_boxes
 from anytext_lib.errors import AnyTextError
+from anytext_lib.files import atomic_path
 from anytext_lib.ocr.detector import Detection, as_uint8, reading_order
 
 MIN_SCORE = 0.5

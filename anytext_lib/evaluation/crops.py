@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from anytext_lib.data.anyword import Annotation
-from anytext_lib.data.lines import TextLines
-from anytext_lib.data.quads import BadLineError, BadLineWarning
+from anytext_lib.data.lines import BadLineError, BadLineWarning, TextLines
 from anytext_lib.ocr.crops import crop_lines
 
 HEIGHT, WIDTH = 48, 320  # what the recognisers take

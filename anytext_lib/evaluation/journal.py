@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.data.atomic import atomic_path
 from anytext_lib.errors import AnyTextError
 from anytext_lib.evaluation.items import Picture
+from anytext_lib.files import atomic_path
 
 
 class JournalError(AnyTextError, ValueError):

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from anytext_lib.data.atomic import atomic_path
-from anytext_lib.data.folder import DataNotFoundError
 from anytext_lib.data.fonts import load_fonts
-from anytext_lib.data.quads import BadLineError
+from anytext_lib.data.lines import BadLineError
+from anytext_lib.errors import MissingFileError
 from anytext_lib.evaluation.crops import cut_line, to_tensor
 from anytext_lib.evaluation.items import Picture
 from anytext_lib.evaluation.measure import ComparedPictureError, read_picture
 from anytext_lib.evaluation.protocols import LineScore
 from anytext_lib.evaluation.readings import LineReading
 from anytext_lib.evaluation.scores import ALL, shown
+from anytext_lib.files import atomic_path
 
 FIRST_CHINESE = 0x2E7F
 STYLE = """body { font: 16px/1.45 Embedded, system-ui, sans-serif; margin: 2rem auto; max-width: 62rem;
@@ -131,7 +131,7 @@ def _fonts(text: str) -> str:
     """Those of the course's fonts that Chinese characters of ``text`` need: not every machine has any."""
     try:
         faces = list(load_fonts().values())
-    except DataNotFoundError:  # the package without the course's data
+    except MissingFileError:  # the package without the course's data
         return ""
     rules, wanted = "", {character for character in text if ord(character) > FIRST_CHINESE}
     while wanted:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from anytext_lib.data.index import print_report
-from anytext_lib.data.quads import BadLineError
+from anytext_lib.data.lines import BadLineError
 from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.crops import cut_line, to_tensor
 from anytext_lib.evaluation.items import Picture

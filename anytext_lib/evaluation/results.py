@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.data.atomic import atomic_path
 from anytext_lib.errors import AnyTextError
-from anytext_lib.files import explained_output, folder_lock
+from anytext_lib.files import atomic_path, explained_output, folder_lock
 
 CARRIED = ("recogniser", "crops", "lines", "sampler", "checkpoint", "seed")
 SLACK = 1e-9

@@ -18,11 +18,10 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 
-from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.data.collate import collate
-from anytext_lib.data.folder import data_folder
+from anytext_lib.data.batch import AnyTextBatch, collate
 from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.experiments.arms import SIMPLE, Profile
+from anytext_lib.files import data_folder
 from anytext_lib.losses import Objective, Step, Term
 from anytext_lib.losses.terms import ctc, ocr
 from anytext_lib.models import AnyText2Model

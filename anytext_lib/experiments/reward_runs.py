@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from anytext_lib.data.collate import collate
+from anytext_lib.data.batch import collate
 from anytext_lib.evaluation import edit_distance_score
 from anytext_lib.experiments.compared_runs import read_words, scores_of
 from anytext_lib.experiments.fine_tuning import SCENES, build_module, scenes

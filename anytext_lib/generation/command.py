@@ -239,7 +239,7 @@ def _check_free(paths: list[Path], force: bool) -> None:
 
 
 def _mini_model() -> Path:
-    from anytext_lib.data.folder import data_folder
+    from anytext_lib.files import data_folder
     from anytext_lib.generation.request import RequestError
 
     folder = data_folder() / "mini" / "after"

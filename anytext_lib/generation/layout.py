@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anytext_lib.data.typefaces import typeface
+from anytext_lib.data.fonts import typeface
 from anytext_lib.generation.request import RequestError
 
 MARGIN = 0.05  # of the picture, along its edges

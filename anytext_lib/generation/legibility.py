@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from anytext_lib.data.fonts import typeface
 from anytext_lib.data.glyphs import draw_glyphs, fit_size, glyph_box
 from anytext_lib.data.lines import TextLines
-from anytext_lib.data.typefaces import typeface
 
 WORDS = ("Garden", "Station", "Market", "river", "light", "Coffee", "Hotel", "bridge")
 FONTS = ("OpenSans", "RobotoSlab", "EBGaramond", "Montserrat")

@@ -59,8 +59,8 @@ def accuracy_by_steps(pipeline, requests: Sequence[Request], judge, steps: Seque
 
 def lines_of(records: Sequence[dict]) -> TextLines:
     """The lines of generated images, flat, from their records; the regions are in pixels of the images."""
-    from anytext_lib.data.positions import position_mask
-    from anytext_lib.data.quads import line_quad
+    from anytext_lib.data.hints import position_mask
+    from anytext_lib.data.lines import line_quad
     from anytext_lib.generation.resolve import guess_language
 
     found = [(i, record["request"], line) for i, record in enumerate(records) for line in record["request"]["lines"]]

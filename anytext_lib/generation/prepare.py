@@ -9,9 +9,8 @@ import torch
 
 from anytext_lib.data.batch import Sample
 from anytext_lib.data.glyphs import LINE_SIZE, draw_glyphs, render_glyph_line
-from anytext_lib.data.hints import font_hint
-from anytext_lib.data.positions import position_mask
-from anytext_lib.data.quads import BadLineError, line_quad
+from anytext_lib.data.hints import font_hint, position_mask
+from anytext_lib.data.lines import BadLineError, line_quad
 from anytext_lib.generation.pictures import read_picture, source_record
 from anytext_lib.generation.prompts import image_caption, join_lines, text_caption
 from anytext_lib.generation.regions import scaled

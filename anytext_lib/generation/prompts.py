@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from anytext_lib.data.captions import PLACEHOLDER
+from anytext_lib.data.hints import PLACEHOLDER
 from anytext_lib.data.texts import normal_text
 from anytext_lib.generation.request import Line
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from anytext_lib.data.atomic import atomic_path
 from anytext_lib.errors import AnyTextError
+from anytext_lib.files import atomic_path
 from anytext_lib.generation.capabilities import Capabilities
 
 DEFAULTS_FILE = "generation.json"

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from anytext_lib.data.anyword import NO_COLOUR
-from anytext_lib.data.chinese import split_chinese
-from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError
-from anytext_lib.data.typefaces import characters_of, choose_font, typeface
+from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError, characters_of, choose_font, typeface
+from anytext_lib.data.texts import split_chinese
 from anytext_lib.generation.layout import lay_out
 from anytext_lib.generation.legibility import size_problem
 from anytext_lib.generation.pictures import read_picture

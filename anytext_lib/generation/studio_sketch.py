@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from anytext_lib.data.fonts import choose_font
 from anytext_lib.data.glyphs import draw_glyphs
-from anytext_lib.data.typefaces import choose_font
 from anytext_lib.generation.request import Line, Request
 from anytext_lib.generation.resolve import guess_language, parse_color
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 
-from anytext_lib.data.lines import TextLines
-from anytext_lib.data.quads import BadLineWarning
+from anytext_lib.data.lines import BadLineWarning, TextLines
 from anytext_lib.losses.checks import FiniteChecks, require_shape
 from anytext_lib.losses.process import Process
 from anytext_lib.losses.weights import language_weights

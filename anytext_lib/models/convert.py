@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from anytext_lib.data.atomic import atomic_path
+from anytext_lib.files import atomic_path
 from anytext_lib.models import storage
 from anytext_lib.models.accounting import Account, account_upstream, expected_shapes, key_maps, shape_by, sizes
 from anytext_lib.models.anytext2 import AnyText2Model

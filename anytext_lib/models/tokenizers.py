@@ -6,8 +6,8 @@ import os
 
 from transformers import CLIPTokenizer
 
-from anytext_lib.data.folder import find_sample
 from anytext_lib.errors import AnyTextError
+from anytext_lib.files import find_sample
 from anytext_lib.models.caption_encoder import byte_tokenizer
 
 BYTES = "bytes"

@@ -1,6 +1,6 @@
 """Reading an image of text: the differentiable recogniser, the crops that it reads, a judge and a detector."""
 
-from anytext_lib.data.quads import line_quad
+from anytext_lib.data.lines import line_quad
 from anytext_lib.ocr.charset import Charset, Reading
 from anytext_lib.ocr.crops import crop_lines, crop_widths
 from anytext_lib.ocr.detector import Detection, TextDetector

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from anytext_lib.data.lines import TextLines, check_choice, report_bad_lines
-from anytext_lib.data.quads import quad_size
+from anytext_lib.data.lines import TextLines, check_choice, quad_size, report_bad_lines
 
 TALL = 1.2  # a crop higher than 1.2 times its width is turned by 90 degrees
 

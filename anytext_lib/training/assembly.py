@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from anytext_lib.data.folder import find_sample
 from anytext_lib.errors import MissingFileError
+from anytext_lib.files import find_sample
 
 
 def load_model(source: str | nn.Module) -> nn.Module:

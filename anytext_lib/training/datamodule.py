@@ -91,7 +91,7 @@ class AnyTextData(pl.LightningDataModule):
 
     def plain_batches(self, count: int, size: int | None = None) -> Iterator[AnyTextBatch]:
         """Batches of the first ``count`` validation samples, in order, on the CPU; the same in every process."""
-        from anytext_lib.data.collate import collate
+        from anytext_lib.data.batch import collate
 
         size, count = size or self.hparams.val_batch_size or self.hparams.batch_size, min(count, len(self.val_set))
         for start in range(0, count, size):
@@ -102,7 +102,7 @@ class AnyTextData(pl.LightningDataModule):
         return batch.to(device, non_blocking=True)
 
     def _loader(self, dataset, batch_size: int, training: bool) -> ResumableLoader:
-        from anytext_lib.data.collate import collate
+        from anytext_lib.data.batch import collate
 
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = EpochBatches(len(dataset), batch_size, self.hparams.seed, training, rank, world, drop_last=training)

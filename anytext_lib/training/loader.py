@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from anytext_lib.data.errors import DataOptionError
+from anytext_lib.errors import OptionError
 from anytext_lib.randomness import generator
 
 
@@ -31,15 +31,15 @@ class EpochBatches:
             are smaller, and for ``world_size`` > 1 they are filled with samples from the start.
 
     Raises:
-        DataOptionError: not even one batch.
+        OptionError: not even one batch.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int = 0, shuffle: bool = True, rank: int = 0,
                  world_size: int = 1, drop_last: bool = True):
         if batch_size < 1:
-            raise DataOptionError(f"batch_size is at least 1, got {batch_size}")
+            raise OptionError(f"batch_size is at least 1, got {batch_size}")
         if length < (batch_size * world_size if drop_last else 1):
-            raise DataOptionError(f"{length} samples do not fill one batch of {batch_size} in each of {world_size} "
+            raise OptionError(f"{length} samples do not fill one batch of {batch_size} in each of {world_size} "
                                   "processes: use a smaller batch_size or more data")
         self.length, self.batch_size, self.seed, self.shuffle = length, batch_size, seed, shuffle
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last

@@ -17,7 +17,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from anytext_lib.data.folder import data_folder
+from anytext_lib.files import data_folder
 from anytext_lib.models import AnyText2Model
 from anytext_lib.training.callbacks import Speed
 from anytext_lib.training.datamodule import AnyTextData

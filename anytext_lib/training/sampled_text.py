@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.data.quads import BadLineWarning
+from anytext_lib.data.lines import BadLineWarning
 from anytext_lib.evaluation import TextScores, score_texts
 from anytext_lib.generation import sample_images
 from anytext_lib.ocr.crops import crop_lines, readable_rows

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.data.collate import collate
+from anytext_lib.data.batch import AnyTextBatch, collate
 from anytext_lib.data.line_image import to_uint8
 from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.device import pick_device

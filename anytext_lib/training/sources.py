@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.data.errors import DataNotFoundError, DataOptionError
+from anytext_lib.errors import MissingFileError, OptionError
 
 SCENES = "scenes"
 
@@ -24,7 +24,7 @@ def build_dataset(source: str | Sequence[str], config, seed: int, percent: float
             does not say.
 
     Raises:
-        DataNotFoundError: there is no such file or folder. DataOptionError: no record is left.
+        MissingFileError: there is no such file or folder. OptionError: no record is left.
         AnyWordError, StaleIndexError: a file is malformed, or an index out of date.
     """
     if source == SCENES:
@@ -37,7 +37,7 @@ def build_dataset(source: str | Sequence[str], config, seed: int, percent: float
     parts = [part for path in paths for part in read_records(path)]
     records = parts[0] if len(parts) == 1 else Chained(parts)
     if len(records) == 0:
-        raise DataOptionError(f"no picture in {', '.join(map(str, paths))}: name the pictures in data_list")
+        raise OptionError(f"no picture in {', '.join(map(str, paths))}: name the pictures in data_list")
     return AnyWordDataset(records, config, seed=seed, percent=percent)
 
 
@@ -49,7 +49,7 @@ def read_records(path: str | Path) -> list:
             `anytext data index`; or a folder: all indices in it, else its annotations.json.
 
     Raises:
-        DataNotFoundError: there is no such file or folder, nothing in it, or the pictures' folder is gone.
+        MissingFileError: there is no such file or folder, nothing in it, or the pictures' folder is gone.
         AnyWordError, StaleIndexError: a file is malformed, or an index out of date.
     """
     from anytext_lib.data.index import AnyWordIndex
@@ -58,7 +58,7 @@ def read_records(path: str | Path) -> list:
     for file in _files(Path(path)):
         records.append(AnyWordIndex.load(file) if file.suffix == ".arrow" else AnyWordIndex.open(file))
         if not records[-1].root.is_dir():
-            raise DataNotFoundError(f"{file}: there is no folder {records[-1].root} with the pictures: correct "
+            raise MissingFileError(f"{file}: there is no folder {records[-1].root} with the pictures: correct "
                                     "data_root in the JSON (absolute, or relative to it), or restore the folder")
     return records
 
@@ -68,13 +68,13 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataNotFoundError(f"no data {path}: give an annotation file (.json), an index made by `anytext data "
+        raise MissingFileError(f"no data {path}: give an annotation file (.json), an index made by `anytext data "
                                 f"index` (.arrow), a folder of indices, or {SCENES!r}")
     if found := sorted(path.glob("*.arrow")):  # those beside a JSON begin with a dot, and are found as well
         return found
     if (path / "annotations.json").is_file():
         return [path / "annotations.json"]
-    raise DataNotFoundError(f"neither an index (.arrow) nor an annotations.json in the folder {path}: name the JSON "
+    raise MissingFileError(f"neither an index (.arrow) nor an annotations.json in the folder {path}: name the JSON "
                             "itself, or build its index with `anytext data index`")
 
 

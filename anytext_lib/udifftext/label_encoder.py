@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from anytext_lib.data.atomic import atomic_path
 from anytext_lib.errors import AnyTextError, MissingFileError
+from anytext_lib.files import atomic_path
 from anytext_lib.udifftext.characters import PRINTABLE, Characters
 
 FORMAT = "anytext_lib.LabelEncoder"

@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from anytext_lib.data.atomic import atomic_path
 from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.data.folder import find_sample
 from anytext_lib.errors import MissingFileError, OptionError
+from anytext_lib.files import atomic_path, find_sample
 from anytext_lib.models.config import building
 from anytext_lib.models.schedule import scaled_linear_abar
 from anytext_lib.models.storage import StorageError, load_part

@@ -11,8 +11,7 @@ from itertools import accumulate
 import torch
 
 from anytext_lib.data.fonts import pil_font
-from anytext_lib.data.lines import TextLines
-from anytext_lib.data.quads import polygon_mask
+from anytext_lib.data.lines import TextLines, polygon_mask
 from anytext_lib.errors import AnyTextError
 
 FONT = "OpenSans"

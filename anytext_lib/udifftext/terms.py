@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.data.quads import polygon_mask
+from anytext_lib.data.lines import polygon_mask
 from anytext_lib.losses.step import Step
 from anytext_lib.losses.terms import per_line
 from anytext_lib.models import AnyText2Model

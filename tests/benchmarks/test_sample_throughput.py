@@ -25,8 +25,8 @@ from anytext_lib.data import (
     render_glyph_line,
     render_scene,
 )
+from anytext_lib.data.fonts import choose_font
 from anytext_lib.data.glyphs import fit_size, fit_spaces, glyph_box, line_font_size
-from anytext_lib.data.typefaces import choose_font
 from tests.unit.plain_glyphs import base_font, plain_glyphs, plain_line
 
 LINES, SIZE, SCENES = 5, 512, 12

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anytext_lib.data import BadLineError, TextLines, line_quad
-from anytext_lib.data.quads import polygon_mask
+from anytext_lib.data.lines import polygon_mask
 from anytext_lib.losses import ctc_loss, step_weights, too_long
 from anytext_lib.ocr import crop_lines
 from anytext_lib.ocr.crops import _fit, _upright, similarity

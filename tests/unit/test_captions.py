@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from anytext_lib.data.captions import PHRASES, count_words, image_caption, text_caption
-from anytext_lib.data.chinese import split_chinese
+from anytext_lib.data.hints import PHRASES, count_words, image_caption, text_caption
+from anytext_lib.data.texts import split_chinese
 
 
 def rng(seed=0):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anytext_lib.cli import main
-from anytext_lib.data.folder import data_folder
+from anytext_lib.files import data_folder
 from anytext_lib.models import AnyText2Model
 from anytext_lib.models.storage import CONFIG
 from tests.unit.upstream_files import upstream_state

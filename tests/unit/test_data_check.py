@@ -13,8 +13,8 @@ from anytext_lib.data.check import check_data, readable_entries
 from anytext_lib.data.check_report import REMEDIES
 from anytext_lib.data.check_schema import SCHEMA, languages, load_schema
 from anytext_lib.data.contact_sheet import TILE, contact_sheet
-from anytext_lib.data.folder import data_folder
 from anytext_lib.data.fonts import font_path
+from anytext_lib.files import data_folder
 
 QUAD = [[10, 10], [90, 10], [90, 40], [10, 40]]
 LINE = {"polygon": QUAD, "text": "Coffee", "language": "Latin", "color": [10, 20, 30]}

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from anytext_lib.cli import main
-from anytext_lib.data.folder import data_folder
 from anytext_lib.data.fonts import font_path
 from anytext_lib.data.index import AnyWordIndex
 from anytext_lib.data.pictures import read_picture
+from anytext_lib.files import data_folder
 from anytext_lib.training.arguments import find_config
 from anytext_lib.training.module import AnyText2Training
 

@@ -14,8 +14,8 @@ import torch
 
 from anytext_lib import cli
 from anytext_lib import doctor as module
-from anytext_lib.data.folder import ENVIRONMENT
 from anytext_lib.device import VARIABLE
+from anytext_lib.files import ENVIRONMENT
 
 
 def report() -> tuple[int, str]:

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from anytext_lib.data.anyword import Annotation, AnyWordError
-from anytext_lib.data.quads import BadLineError
+from anytext_lib.data.lines import BadLineError
 from anytext_lib.evaluation import cut_line, evaluate_ocr, find_pictures, open_reader, read_result
 from anytext_lib.evaluation.journal import Journal, JournalError
 from anytext_lib.evaluation.measure import ComparedPictureError, read_picture

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anytext_lib.course.paths import CourseError
-from anytext_lib.data.collate import collate
+from anytext_lib.data.batch import collate
 from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.db.network import DBNet
 from anytext_lib.experiments import objectives

@@ -5,9 +5,10 @@ import re
 import pytest
 from fontTools.ttLib import TTFont
 
-from anytext_lib.data import DataNotFoundError, MissingGlyphError, UnknownFontError, font_path, fonts_for, load_fonts
+from anytext_lib.data import MissingGlyphError, UnknownFontError, font_path, fonts_for, load_fonts
 from anytext_lib.data.fonts import check_coverage
 from anytext_lib.data.words import CHINESE_WORDS, LATIN_PHRASES, LATIN_WORDS
+from anytext_lib.errors import MissingFileError
 
 FONTS = load_fonts()
 
@@ -65,7 +66,7 @@ def test_unknown_font_lists_the_names():
 
 def test_missing_folder_says_where_it_looked(monkeypatch, tmp_path):
     monkeypatch.setenv("ANYTEXT_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(DataNotFoundError, match="nowhere .from the environment variable ANYTEXT_DATA"):
+    with pytest.raises(MissingFileError, match="nowhere .from the environment variable ANYTEXT_DATA"):
         load_fonts()
-    with pytest.raises(DataNotFoundError, match="fonts.json is missing"):
+    with pytest.raises(MissingFileError, match="fonts.json is missing"):
         load_fonts(tmp_path)

@@ -178,7 +178,7 @@ def test_capabilities_are_checked(tmp_path, plain, capsys):
 
 
 def test_the_shipped_models_tell_what_they_can():
-    from anytext_lib.data.folder import data_folder
+    from anytext_lib.files import data_folder
 
     for name, colors in (("early", "none"), ("before", "none"), ("after", "brightness")):
         can = Defaults.read(data_folder() / "mini" / name).capabilities
@@ -204,7 +204,7 @@ def test_a_converted_model_is_told_what_upstream_tells_it(plain, tmp_path, capsy
 
 
 def test_another_kind_of_model(tmp_path, capsys):
-    from anytext_lib.data.folder import data_folder
+    from anytext_lib.files import data_folder
 
     assert run("generate", data_folder() / "udifftext_mini", tmp_path, "--line", "Tea") == 2
     assert "holds a UDiffText model, and this command takes AnyText2 models" in capsys.readouterr().err

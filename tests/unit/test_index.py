@@ -12,11 +12,10 @@ import pytest
 
 from anytext_lib.data import AnyWordError, read_anyword
 from anytext_lib.data import index as index_module
-from anytext_lib.data.errors import UnwritableError
-from anytext_lib.data.folder import data_folder
 from anytext_lib.data.index import AnyWordIndex, cache_folder
 from anytext_lib.data.index_build import StaleIndexError, write_index
 from anytext_lib.data.json_stream import CHUNK, AnyWordStream, TruncatedError, find_data_root
+from anytext_lib.files import UnwritableError, data_folder
 from tests.benchmarks.large_index import generated_images
 
 LINE = {"polygon": [[1, 2], [30.25, 2], [30, 12]], "text": "绿茶 \"x\"", "language": "Chinese"}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from anytext_lib.data.folder import data_folder
+from anytext_lib.files import data_folder
 
 DATA = str(data_folder() / "annotations.json")
 COMMANDS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anytext_lib.data import BadLineError
-from anytext_lib.data.positions import JITTER, draw_jitter, position_mask
+from anytext_lib.data.hints import JITTER, draw_jitter, position_mask
 
 BOX = np.array([[20, 20], [99, 20], [99, 59], [20, 59]])  # 80 x 40 pixels
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from anytext_lib.data.folder import data_folder
+from anytext_lib.files import data_folder
 
 pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anytext_lib.data import AnyWordError, DataNotFoundError, data_folder, load_samples, scene_batch, verify_manifest
+from anytext_lib.data import AnyWordError, data_folder, load_samples, scene_batch, verify_manifest
 from anytext_lib.data import samples as module
-from anytext_lib.data.folder import find_sample
 from anytext_lib.data.samples import compare_with_renderer, main, sample_scenes
+from anytext_lib.errors import MissingFileError
+from anytext_lib.files import find_sample
 from anytext_lib.ocr import Judge, crop_lines
 
 
@@ -85,11 +86,11 @@ def test_damaged_sets_are_explained(copy, tmp_path):
     with pytest.raises(AnyWordError, match="scene_05.jpg cannot be read"):
         load_samples(copy)
     (copy / "images" / "scene_05.jpg").unlink()
-    with pytest.raises(DataNotFoundError, match="scene_05.jpg is missing, but annotated"):
+    with pytest.raises(MissingFileError, match="scene_05.jpg is missing, but annotated"):
         load_samples(copy)
-    with pytest.raises(DataNotFoundError, match="no annotations.json in"):
+    with pytest.raises(MissingFileError, match="no annotations.json in"):
         load_samples(tmp_path)
-    with pytest.raises(DataNotFoundError, match="no manifest.json in"):
+    with pytest.raises(MissingFileError, match="no manifest.json in"):
         verify_manifest(tmp_path)
 
 

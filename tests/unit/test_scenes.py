@@ -21,7 +21,7 @@ from anytext_lib.data import (
 from anytext_lib.data.backgrounds import BACKGROUNDS
 from anytext_lib.data.colours import contrast
 from anytext_lib.data.lettering import box_corners, draw_ink, place_mask, transform
-from anytext_lib.data.quads import polygon_mask
+from anytext_lib.data.lines import polygon_mask
 from anytext_lib.data.scenes import MARGIN, SceneStyle
 
 SCENES = [render_scene(seed, size) for seed in range(12) for size in (256, (64, 192), (200, 320))]

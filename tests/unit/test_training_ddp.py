@@ -16,7 +16,7 @@ import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from anytext_lib.data.folder import data_folder
+from anytext_lib.files import data_folder
 from anytext_lib.models import AnyText2Model
 from anytext_lib.training import AnyText2Training, AnyTextData
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from anytext_lib.cli import main
-from anytext_lib.data.folder import data_folder
+from anytext_lib.files import data_folder
 from anytext_lib.training.arguments import find_config
 from anytext_lib.training.storage import checkpoints_in
 

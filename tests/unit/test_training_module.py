@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from anytext_lib.cli import main
-from anytext_lib.data.folder import data_folder
+from anytext_lib.files import data_folder
 from anytext_lib.losses import NonFiniteError
 from anytext_lib.models import AnyText2Model
 from anytext_lib.training import AnyText2Training, AnyTextData

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from anytext_lib.cli import main
-from anytext_lib.data.folder import data_folder
+from anytext_lib.files import data_folder
 from anytext_lib.training import cli
 from anytext_lib.training.storage import checkpoints_in
 

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 from safetensors import SafetensorError
 
-from anytext_lib.data.folder import find_sample
+from anytext_lib.files import find_sample
 from anytext_lib.training.callbacks.ema import averaged_weights
 from anytext_lib.training.storage import RunStateError, write_message
 

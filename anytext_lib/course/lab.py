@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import torch
 
-from anytext_lib.losses.process import implied_noise
+from anytext_lib.diffusion import implied_noise, scaled_linear_abar
 
 
 def sd_alphas_cumprod() -> torch.Tensor:
-    """abar (1000,) float32 of Stable Diffusion 1.5: scaled-linear betas from 0.00085 to 0.012."""
-    from diffusers import DDPMScheduler
-
-    return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
+    """abar (1000,) float32 of Stable Diffusion 1.5, with the rounding of diffusers."""
+    return scaled_linear_abar(dtype=torch.float32)
 
 
 def identity(latents: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ class LabelMaps(NamedTuple):
 
     def to(self, *args, **kwargs) -> LabelMaps:
         """The maps moved by ``Tensor.to``; ``ignored`` stays where it is."""
-        return LabelMaps(*(value.to(*args, **kwargs) for value in self[:4]), self.ignored)
+        return LabelMaps(*(value.to(*args, **kwargs) for value in self[:4]), ignored=self.ignored)
 
 
 def make_label_maps(polygons: Sequence, size: tuple[int, int], ignore: Sequence[bool] | None = None, *,
@@ -92,7 +92,7 @@ def make_label_maps(polygons: Sequence, size: tuple[int, int], ignore: Sequence[
         draw_border(polygon, closeness, threshold_mask, shrink_ratio, upstream_rounding)
     threshold_map = closeness * (thresh_max - thresh_min) + thresh_min
     maps = (torch.from_numpy(value) for value in (shrink_map, shrink_mask, threshold_map, threshold_mask))
-    return LabelMaps(*maps, torch.tensor(ignored, dtype=torch.bool))
+    return LabelMaps(*maps, ignored=torch.tensor(ignored, dtype=torch.bool))
 
 
 def stack_label_maps(maps: Sequence[LabelMaps]) -> LabelMaps:
@@ -100,7 +100,7 @@ def stack_label_maps(maps: Sequence[LabelMaps]) -> LabelMaps:
     if not maps:
         raise ValueError("a batch needs the label maps of at least one image")
     columns = list(zip(*maps, strict=True))
-    return LabelMaps(*(torch.stack(column) for column in columns[:4]), torch.cat(columns[4]))
+    return LabelMaps(*(torch.stack(column) for column in columns[:4]), ignored=torch.cat(columns[4]))
 
 
 def _simple(polygons: Sequence[np.ndarray], ignored: Sequence[bool]) -> tuple[list[np.ndarray], list[bool]]:

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from anytext_lib.generation.sampling import ddim_timesteps
-from anytext_lib.losses.process import step_moments
+from anytext_lib.diffusion import ddim_levels, step_moments
 
 
 class Decision(NamedTuple):
@@ -48,13 +47,12 @@ def sample_decisions(predict: Callable[[torch.Tensor, int], torch.Tensor], noise
     """
     if not 0 < eta <= 1:
         raise ValueError(f"eta lies in (0, 1], got {eta}: a step without noise has no log probability")
-    times, x, made = ddim_timesteps(steps, len(abar)), noise, []
-    for i in reversed(range(len(times))):
-        a, after = float(abar[times[i]].double()), float(abar[times[i - 1] if i else 0].double())
-        mean, sigma = step_moments(predict(x, times[i]), x, a, after, eta, prediction_type)
+    x, made = noise, []
+    for t, before, after in ddim_levels(abar, steps):
+        mean, sigma = step_moments(predict(x, t), x, before, after, eta, prediction_type)
         fresh = torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators]).to(x)
         drawn = mean + sigma * fresh
-        made.append(Decision(times[i], x, drawn, a, after))
+        made.append(Decision(t, x, drawn, before, after))
         x = drawn
     return x, made
 

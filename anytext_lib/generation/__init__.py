@@ -1,6 +1,7 @@
 """From conditions to images: samplers, and the pipeline that writes words into pictures."""
 
-from anytext_lib.generation.sampling import ddim_sample, ddim_timesteps, sample_images, unconditional
+from anytext_lib.diffusion import ddim_timesteps
+from anytext_lib.generation.sampling import ddim_sample, sample_images, unconditional
 
 _PLACES = {
     "AnyText2Output": "pipeline", "AnyText2Pipeline": "pipeline", "Defaults": "request", "Line": "request",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from anytext_lib.diffusion import predict_x0
 from anytext_lib.generation.schedulers import step_options
-from anytext_lib.losses.process import predict_x0
 from anytext_lib.models.conditions import Conditions
 from anytext_lib.models.encoder import ControlResiduals
 

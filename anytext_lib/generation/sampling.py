@@ -1,11 +1,6 @@
 """DDIM sampling with classifier-free guidance; WriteNet runs once for each condition, not once a step.
 
-    x_{t'} = sqrt(abar') x0 + sqrt(1 - abar' - s^2) eps + s z
-    s      = eta sqrt((1 - abar') / (1 - abar) (1 - abar / abar'))
-
-Source: Song et al. 2021 (eq. 12); AnyText2 ``cldm/ddim_hacked.py``, whose timesteps 1, 1 + c, 1 + 2 c, ... with
-c = 1000 // steps are kept: a number of steps that does not divide 1000 takes one step more.  Upstream runs past the
-schedule where c divides 999 (333 steps, or more than 500); here that last timestep is left out.
+The formulas and upstream's timesteps stand in ``anytext_lib.diffusion``.
 """
 
 from __future__ import annotations
@@ -16,19 +11,8 @@ from dataclasses import replace
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.losses.process import step_moments
+from anytext_lib.diffusion import ddim_levels, step_moments
 from anytext_lib.randomness import NOISE, generator
-
-
-def ddim_timesteps(steps: int, total: int = 1000) -> list[int]:
-    """Timesteps of a run, in ascending order.
-
-    Raises:
-        ValueError: ``steps`` is not in 1..total.
-    """
-    if not 1 <= steps <= total:
-        raise ValueError(f"the number of DDIM steps lies in 1..{total}, got {steps}")
-    return [t for t in range(1, total + 1, total // steps) if t < total]
 
 
 @torch.no_grad()
@@ -47,12 +31,9 @@ def ddim_sample(predict: Callable[[torch.Tensor, int], torch.Tensor], noise: tor
     """
     if not 0 <= eta <= 1 or (eta > 0 and generators is None):
         raise ValueError(f"eta lies in [0, 1] and needs generators above 0, got {eta}")
-    abar = alphas_cumprod.double().cpu()
-    times = ddim_timesteps(steps, len(abar))
     x = noise
-    for i in reversed(range(len(times))):
-        a, before = float(abar[times[i]]), float(abar[times[i - 1] if i else 0])
-        x, sigma = step_moments(predict(x, times[i]), x, a, before, eta, prediction_type)
+    for t, abar, abar_next in ddim_levels(alphas_cumprod, steps):
+        x, sigma = step_moments(predict(x, t), x, abar, abar_next, eta, prediction_type)
         if sigma > 0:
             fresh = [torch.randn(x.shape[1:], generator=generator) for generator in generators]
             x = x + sigma * torch.stack(fresh).to(x)

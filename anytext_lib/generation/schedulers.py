@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
 
+from anytext_lib.diffusion import ddim_timesteps
 from anytext_lib.generation.request import SCHEDULERS, RequestError
-from anytext_lib.generation.sampling import ddim_timesteps
 
 
 class UpstreamDDIMScheduler(DDIMScheduler):

@@ -1,12 +1,6 @@
 """The mathematics of teaching a diffusion model to write: pure functions, one idea a file, and what joins them."""
 
-from anytext_lib.losses.anytext2 import AnyText2Objective, ObjectiveTerms
-from anytext_lib.losses.checks import NonFiniteError
-from anytext_lib.losses.ctc import ctc_loss, frames_needed, too_long
-from anytext_lib.losses.diffusion import diffusion_loss
-from anytext_lib.losses.objective import Objective, Values
-from anytext_lib.losses.ocr import layered_ocr_loss, ocr_loss
-from anytext_lib.losses.process import (
+from anytext_lib.diffusion import (
     PREDICTION_TYPES,
     Process,
     ProcessError,
@@ -17,6 +11,12 @@ from anytext_lib.losses.process import (
     prediction_target,
     process_of,
 )
+from anytext_lib.losses.anytext2 import AnyText2Objective, ObjectiveTerms
+from anytext_lib.losses.checks import NonFiniteError
+from anytext_lib.losses.ctc import ctc_loss, frames_needed, too_long
+from anytext_lib.losses.diffusion import diffusion_loss
+from anytext_lib.losses.objective import Objective, Values
+from anytext_lib.losses.ocr import layered_ocr_loss, ocr_loss
 from anytext_lib.losses.region import region_loss, region_weighted_loss
 from anytext_lib.losses.step import Instruments, Pictures, Step
 from anytext_lib.losses.terms import TERMS, Term, TermError, make_term, per_line

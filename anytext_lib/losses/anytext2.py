@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 
 from anytext_lib.data.lines import TextLines
+from anytext_lib.diffusion import process_of
 from anytext_lib.losses.ctc import too_long
 from anytext_lib.losses.objective import Objective, Values
-from anytext_lib.losses.process import process_of
 from anytext_lib.losses.step import Instruments, Pictures, Step
 from anytext_lib.losses.terms import Term, ctc, ocr, simple
 from anytext_lib.losses.weights import Weighting, abar, uniform

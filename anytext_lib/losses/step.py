@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from anytext_lib.data.lines import BadLineWarning, TextLines
+from anytext_lib.diffusion import Process
 from anytext_lib.losses.checks import FiniteChecks, require_shape
-from anytext_lib.losses.process import Process
 from anytext_lib.losses.weights import language_weights
 from anytext_lib.ocr.crops import crop_lines, crop_widths, readable_rows
 
@@ -30,7 +30,7 @@ class Instruments:
     """What steps are measured with; frozen, and the same for all of them.
 
     Attributes:
-        process: of the noise, see ``losses.process``.
+        process: of the noise, see ``anytext_lib.diffusion``.
         decode: latents (B, C, h, w) -> images (B, 3, H, W), differentiable; clamped to [-1, 1] by the step.
         recognizer: ``recognizer(crops)`` has ``.features`` (L, T, D) and ``.logits`` (L, T, K);
             ``recognizer.charset.encode(text)`` gives class ids.  None for losses that do not read.

@@ -38,10 +38,18 @@ class TermError(AnyTextError, ValueError):
     """A term that does not exist, or that is described wrongly."""
 
 
-def per_line(function: Callable) -> Callable:
+def per_line(function: Any) -> Any:
     """Mark a function of a Step that gives one value for each line that was read, (K,)."""
     function.per_line = True
     return function
+
+
+def watching(watch: Callable) -> Callable[[Any], Any]:
+    """Mark a function of a Step that needs a pass of the network recorded by ``watch``, see ``Term.watch``."""
+    def mark(function: Any) -> Any:
+        function.watch = watch
+        return function
+    return mark
 
 
 def simple(step: Step) -> torch.Tensor:
@@ -58,7 +66,8 @@ def region(step: Step, where: Callable[[Step], torch.Tensor] = lambda step: step
 def ocr(step: Step, layers: Sequence[str] = (), mean_squares: Mapping[str, float] | None = None) -> torch.Tensor:
     """(K,) distance of the recogniser's features, see ``ocr_loss``; with ``layers``, see ``layered_ocr_loss``."""
     if layers:
-        return layered_ocr_loss(*step.layers, layers, mean_squares)
+        maps, reference = step.layers
+        return layered_ocr_loss(maps, reference, layers, mean_squares)
     return ocr_loss(step.seen.features, step.truth)
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from anytext_lib.diffusion import SCHEDULE_BUFFERS
 from anytext_lib.models.checkpoint_files import CheckpointError, Entry
 from anytext_lib.models.upstream_keys import PARTS, KeyMap, UnknownKeysError
-from anytext_lib.models.upstream_schedule import NAMES
 
-UNUSED = frozenset(NAMES) | {"cond_stage_model.transformer.text_model.embeddings.position_ids"}
+UNUSED = frozenset(SCHEDULE_BUFFERS) | {"cond_stage_model.transformer.text_model.embeddings.position_ids"}
 """What this library computes instead of storing: kept aside, so that the way back gives the same file."""
 
 

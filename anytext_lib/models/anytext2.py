@@ -11,6 +11,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.diffusion import scaled_linear_abar
 from anytext_lib.models import storage
 from anytext_lib.models.attnx import build_attnx_unet, set_attnx_scale
 from anytext_lib.models.caption_encoder import CaptionEncoder, build_text_encoder
@@ -19,7 +20,6 @@ from anytext_lib.models.config import building, read_config, writenet_arguments
 from anytext_lib.models.encoder import ControlResiduals
 from anytext_lib.models.line_images import glyph_crops
 from anytext_lib.models.reader import FrozenReader
-from anytext_lib.models.schedule import scaled_linear_abar
 from anytext_lib.models.text_embedding import TextEmbedding
 from anytext_lib.models.tokenizers import load_tokenizer
 from anytext_lib.models.writenet import WriteNet

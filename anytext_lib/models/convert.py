@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from anytext_lib.diffusion import schedule_buffers
 from anytext_lib.files import atomic_path
 from anytext_lib.models import storage
 from anytext_lib.models.accounting import Account, account_upstream, expected_shapes, key_maps, shape_by, sizes
@@ -24,7 +25,6 @@ from anytext_lib.models.checkpoint_writers import SafetensorsWriter, atomic_fold
 from anytext_lib.models.config import FORMAT
 from anytext_lib.models.tokenizers import TokenizerError, load_tokenizer
 from anytext_lib.models.upstream_keys import PARTS, UnknownKeysError
-from anytext_lib.models.upstream_schedule import schedule_buffers
 from anytext_lib.ocr.trainable import TrainableRecognizer
 
 ASIDE = "upstream.safetensors"

@@ -4,16 +4,9 @@ Zhao and Lian, "UDiffText: A Unified Framework for High-quality Text Synthesis i
 Diffusion Models", 2023.
 """
 
+from anytext_lib.diffusion import add_sigma_noise, c_in, denoised, sampling_timesteps, sigma_levels
 from anytext_lib.udifftext.capture import AttentionMaps, attention_memory, capture_attention, cross_attention_names
 from anytext_lib.udifftext.characters import Characters, UnknownCharacterError
-from anytext_lib.udifftext.denoising import (
-    add_sigma_noise,
-    c_in,
-    denoised,
-    denoising_loss,
-    sampling_timesteps,
-    sigma_levels,
-)
 from anytext_lib.udifftext.localisation import (
     attention_focus_loss,
     gaussian_kernel,
@@ -22,7 +15,7 @@ from anytext_lib.udifftext.localisation import (
     pick_tokens,
     smooth,
 )
-from anytext_lib.udifftext.objective import UDiffTextObjective, UDiffTextTerms
+from anytext_lib.udifftext.objective import UDiffTextObjective, UDiffTextTerms, denoising_loss
 from anytext_lib.udifftext.sampling import (
     Denoiser,
     NoiseChoice,

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
+from anytext_lib.diffusion import add_sigma_noise, denoised, sigma_levels
 from anytext_lib.losses import add_noise
 from anytext_lib.models.storage import WEIGHTS, load_part
 from anytext_lib.udifftext.capture import capture_attention
-from anytext_lib.udifftext.denoising import add_sigma_noise, denoised, sigma_levels
 from anytext_lib.udifftext.grid_words import draw_words, grid_batch, grid_conditions
 from anytext_lib.udifftext.label_encoder import LabelEncoder
 from anytext_lib.udifftext.model import UDiffTextModel, WordConditions

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.diffusion import scaled_linear_abar
 from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.files import atomic_path, find_sample
 from anytext_lib.models.config import building
-from anytext_lib.models.schedule import scaled_linear_abar
 from anytext_lib.models.storage import StorageError, load_part
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
 from anytext_lib.udifftext.segments import character_segments, labels_of

@@ -2,7 +2,12 @@ r"""UDiffText's whole objective: denoise, look at the right place, be readable.
 
 .. math:: L = L_{DSM} + \lambda_{loc} L_{loc} + \lambda_{str} L_{str}
 
-Paper and code: .01 and .001; the shipped configuration has L_str switched off.
+Paper and code: .01 and .001; the shipped configuration has L_str switched off.  L_DSM is the plain loss of an eps
+network, as D(x) = x - sigma eps(c_in x, t):
+
+.. math:: \sigma^{-2} |D(x) - x_0|^2 = |\epsilon(c_{in} x, t) - \epsilon|^2
+
+Source: UDiffText (``EpsWeighting`` of Stability's generative-models).
 """
 
 from __future__ import annotations
@@ -13,9 +18,24 @@ from dataclasses import dataclass
 import torch
 
 from anytext_lib.losses.checks import require_finite
-from anytext_lib.udifftext.denoising import denoising_loss
+from anytext_lib.losses.diffusion import squared_error
 from anytext_lib.udifftext.localisation import MIN_SIZE, local_attention_loss
 from anytext_lib.udifftext.sequence import sequence_loss
+
+
+def denoising_loss(estimate: torch.Tensor, x0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """sigma^-2 times the mean squared error of the denoiser's estimate.
+
+    Args:
+        estimate, x0: (B, C, h, w), the estimate that of ``denoised``. ``sigma``: (B,), positive.
+
+    Returns:
+        (B,) loss of each sample; up to rounding ``diffusion_loss`` of the network's eps.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    return squared_error(estimate, x0).flatten(1).mean(dim=1) / sigma.to(estimate.device).square()
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from anytext_lib.losses.process import expand
-from anytext_lib.udifftext.denoising import c_in, denoised, sampling_timesteps, sigma_levels
+from anytext_lib.diffusion import c_in, denoised, expand, sampling_timesteps, sigma_levels
 from anytext_lib.udifftext.localisation import MIN_SIZE, attention_focus_loss
 
 Network = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, list[torch.Tensor]]]

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.data.lines import polygon_mask
 from anytext_lib.losses.step import Step
-from anytext_lib.losses.terms import per_line
+from anytext_lib.losses.terms import per_line, watching
 from anytext_lib.models import AnyText2Model
 from anytext_lib.udifftext.capture import AttentionMaps, capture_attention, cross_attention_names
 from anytext_lib.udifftext.localisation import local_attention_loss, pick_tokens
@@ -39,6 +39,7 @@ def watch_attention(model: AnyText2Model) -> Iterator[dict[str, dict[str, Attent
         yield {"attention": {"writenet": writenet, "unet": unet}}
 
 
+@watching(watch_attention)
 def local(step: Step) -> torch.Tensor:
     """(B,) L_loc of WriteNet's ``*`` and of the UNet's quoted word, the mean of both; 0 where no caption names a line.
 
@@ -46,8 +47,6 @@ def local(step: Step) -> torch.Tensor:
     """
     return local_of(step.network, step.batch, step.watched["attention"])
 
-
-local.watch = watch_attention
 
 
 def local_of(model: AnyText2Model, batch: AnyTextBatch, maps: Mapping[str, AttentionMaps]) -> torch.Tensor:
@@ -98,8 +97,8 @@ def word_tokens(model: AnyText2Model, batch: AnyTextBatch) -> Looked:
         for place, (first, last) in token_spans(model, batch.captions[image]):
             own = range(max(first - begin, 0), min(last - begin, len(text)))
             if len(own):
-                region = sum(torch.as_tensor(polygon_mask(letters[j].numpy(), size) > 0).float() for j in own)
-                found[image].append((place, region.clamp(max=1)))
+                masks = [torch.as_tensor(polygon_mask(letters[j].numpy(), size) > 0).float() for j in own]
+                found[image].append((place, torch.stack(masks).sum(dim=0).clamp(max=1)))
     return found
 
 

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from anytext_lib.diffusion import ddim_timesteps
 from anytext_lib.generation.denoise import denoise
-from anytext_lib.generation.sampling import ddim_sample, ddim_timesteps
+from anytext_lib.generation.sampling import ddim_sample
 from anytext_lib.generation.schedulers import make_scheduler
 from tests.golden.cases import golden_files, load
 from tests.golden.closeness import assert_close

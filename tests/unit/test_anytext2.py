@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from anytext_lib.diffusion import scaled_linear_abar
 from anytext_lib.models import (
     AnyText2Model,
     Conditions,
@@ -18,7 +19,6 @@ from anytext_lib.models import (
     config_names,
     read_config,
 )
-from anytext_lib.models.schedule import scaled_linear_abar
 from tests.unit.model_batch import make_batch
 
 

@@ -14,15 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anytext_lib.cli import main
+from anytext_lib.diffusion import SCHEDULE_BUFFERS, scaled_linear_abar, schedule_buffers
 from anytext_lib.models import AnyText2Model
 from anytext_lib.models import checkpoint_writers as writers
 from anytext_lib.models.checkpoint_files import Checkpoint, CheckpointError, Entry
 from anytext_lib.models.checkpoint_writers import SafetensorsWriter, TorchWriter, writer
 from anytext_lib.models.convert import account, from_upstream, model_from_upstream, to_upstream
-from anytext_lib.models.schedule import scaled_linear_abar
 from anytext_lib.models.storage import StorageError
 from anytext_lib.models.upstream_keys import UnknownKeysError
-from anytext_lib.models.upstream_schedule import NAMES, schedule_buffers
 from tests.unit.upstream_files import same, upstream_state
 
 OFFICIAL = Path(__file__).parents[1] / "golden" / "data" / "checkpoint" / "anytext2_sd15_state_dict.json.gz"
@@ -94,14 +93,14 @@ def test_a_model_made_here_becomes_a_whole_checkpoint(tmp_path):
     model.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model" / "recognizer").exists()
     account = to_upstream(tmp_path / "model", tmp_path / "out.ckpt")
-    assert sorted(account.filled) == sorted(NAMES)
+    assert sorted(account.filled) == sorted(SCHEDULE_BUFFERS)
     again = model_from_upstream(tmp_path / "out.ckpt", "tiny")
     assert same(again.state_dict(), model.state_dict())
 
 
 def test_schedule_is_the_models():
     buffers = schedule_buffers(SCHEDULER)
-    assert tuple(buffers) == NAMES and all(value.shape == (1000,) for value in buffers.values())
+    assert tuple(buffers) == SCHEDULE_BUFFERS and all(value.shape == (1000,) for value in buffers.values())
     assert torch.equal(buffers["alphas_cumprod"], scaled_linear_abar())
     assert buffers["alphas_cumprod"][[0, 999]].tolist() == pytest.approx([0.9991, 0.0047], abs=1e-4)
     assert buffers["posterior_variance"][0] == 0 and buffers["posterior_mean_coef1"][0] == pytest.approx(1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from anytext_lib.diffusion import schedule_buffers
 from anytext_lib.models import AnyText2Model
 from anytext_lib.models.accounting import key_maps
 from anytext_lib.models.upstream_keys import PARTS
-from anytext_lib.models.upstream_schedule import schedule_buffers
 
 
 def upstream_state(model: AnyText2Model) -> dict[str, torch.Tensor]:

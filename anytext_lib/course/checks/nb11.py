@@ -8,7 +8,7 @@ from math import ceil
 import torch
 
 from anytext_lib.course.checks import expect, passed, result_of
-from anytext_lib.generation.sampling import ddim_timesteps
+from anytext_lib.diffusion import ddim_timesteps
 
 
 def check_11_ddim_step(function: Callable) -> None:

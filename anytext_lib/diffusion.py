@@ -1,31 +1,87 @@
-r"""How pictures are noised, what the network is asked for, and the clean picture that its answer implies.
+r"""The formulas of diffusion: noise schedules, how pictures are noised, what a network predicts, and a sampler's step.
 
 Variance preserving (DDPM, eq. 4; v: Salimans and Ho 2022, appendix D), abar the share of signal left:
 
     x_t = sqrt(abar) x0 + sqrt(1 - abar) eps          target: eps, x0, or v = sqrt(abar) eps - sqrt(1 - abar) x0
 
+Variance exploding (UDiffText; ``EpsScaling``, ``LegacyDDPMDiscretization`` of Stability's generative-models):
+
+    x = x0 + sigma eps = x_t / c_in                   sigma^2 = (1 - abar) / abar, c_in = 1 / sqrt(1 + sigma^2)
+
 Rectified flow (Liu et al. 2023; Esser et al. 2024), sigma = t / T:
 
     x_t = (1 - sigma) x0 + sigma eps                  target: u = eps - x0
 
-Upstream solves for x0 with the eps formula whatever the network predicts; here each target has its own line.
+DDIM (Song et al. 2021, eq. 12), from abar to abar':
+
+    x_{t'} = sqrt(abar') x0 + sqrt(1 - abar' - s^2) eps + s z
+    s      = eta sqrt((1 - abar') / (1 - abar) (1 - abar / abar'))
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from anytext_lib.errors import AnyTextError
+from anytext_lib.errors import AnyTextError, OptionError
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+SCHEDULE_BUFFERS = ("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod",
+                    "sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod",
+                    "sqrt_recipm1_alphas_cumprod", "posterior_variance", "posterior_log_variance_clipped",
+                    "posterior_mean_coef1", "posterior_mean_coef2", "logvar")
 
 
 class ProcessError(AnyTextError, ValueError):
     """A noise process that is not known, or a schedule that lacks what it needs."""
 
+
+# schedules
+
+def scaled_linear_betas(num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012,
+                        dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """The betas of Stable Diffusion, (num_train_timesteps,): their square roots grow linearly."""
+    return torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=dtype, device="cpu") ** 2
+
+
+def scaled_linear_abar(num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012,
+                       beta_schedule: str = "scaled_linear", dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """abar_t, the share of the image's variance at each timestep: (num_train_timesteps,) float32, falling.
+
+    Args:
+        dtype: to compute in: float64 as upstream (``ldm`` ``make_beta_schedule``), float32 as diffusers.
+
+    Raises:
+        ValueError: another schedule than "scaled_linear".
+    """
+    if beta_schedule != "scaled_linear":
+        raise ValueError(f"the beta_schedule {beta_schedule!r} is not known; Stable Diffusion 1.5 has 'scaled_linear'")
+    return (1 - scaled_linear_betas(num_train_timesteps, beta_start, beta_end, dtype)).cumprod(dim=0).float()
+
+
+def schedule_buffers(scheduler: Mapping) -> dict[str, torch.Tensor]:
+    """The 13 tensors of the schedule in upstream's checkpoints, ``SCHEDULE_BUFFERS``: each (T,) float32.
+
+    Args:
+        scheduler: num_train_timesteps, beta_start, beta_end of a scaled-linear schedule.
+
+    Source: ``ldm/models/diffusion/ddpm.py`` (``register_schedule``), with v_posterior = 0 and logvar_init = 0.
+    """
+    betas = scaled_linear_betas(scheduler["num_train_timesteps"], scheduler["beta_start"], scheduler["beta_end"])
+    alphas = 1 - betas
+    abar = alphas.cumprod(0)
+    before = torch.cat([abar.new_ones(1), abar[:-1]])
+    variance = betas * (1 - before) / (1 - abar)
+    values = (betas, abar, before, abar.sqrt(), (1 - abar).sqrt(), (1 - abar).log(), (1 / abar).sqrt(),
+              (1 / abar - 1).sqrt(), variance, variance.clamp(min=1e-20).log(), betas * before.sqrt() / (1 - abar),
+              (1 - before) * alphas.sqrt() / (1 - abar), torch.zeros_like(betas))
+    return {name: value.float() for name, value in zip(SCHEDULE_BUFFERS, values, strict=True)}
+
+
+# variance preserving
 
 def expand(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Values (B,) shaped (B, 1, 1, ...) to multiply ``like`` (B, ...), on its device."""
@@ -72,6 +128,69 @@ def implied_noise(x_t: torch.Tensor, x0: torch.Tensor, abar: torch.Tensor) -> to
     return (x_t - a.sqrt() * x0) / (1 - a).sqrt()
 
 
+# variance exploding
+
+def sigma_levels(alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """sigma of each timestep, (T,), ascending: .029 to 14.61 for Stable Diffusion's schedule.
+
+    From abar in float32 the lowest levels are right to about 3e-5 only, because of 1 - abar.
+    """
+    process = VariancePreserving(alphas_cumprod.double())  # of an eps network: sigma is what its errors grow by
+    return process.amplification(torch.arange(process.steps)).to(alphas_cumprod.dtype)
+
+
+def c_in(sigma: torch.Tensor) -> torch.Tensor:
+    """Factor that brings x = x0 + sigma eps to about unit variance, the input that an eps network knows."""
+    return 1 / (1 + sigma.square()).sqrt()
+
+
+def add_sigma_noise(x0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """x of shape (B, ...) from x0 and noise of that shape and ``sigma`` (B,)."""
+    return x0 + expand(sigma, x0) * noise
+
+
+def denoised(x: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """D(x) = x - sigma eps, the estimate of x0; x and eps (B, ...), ``sigma`` (B,)."""
+    return x - expand(sigma, x) * eps
+
+
+# samplers
+
+def sampling_timesteps(steps: int, total: int = 1000) -> list[int]:
+    """UDiffText's timesteps, descending from total - 1, roughly evenly spaced.
+
+    Raises:
+        ValueError: ``steps`` is not in 1..total.
+    """
+    if not 1 <= steps <= total:
+        raise OptionError(f"the number of sampling steps lies in 1..{total}, got {steps}")
+    if steps == total:
+        return list(range(total - 1, -1, -1))
+    return [int(total - 1 - i * ((total - 1) / steps)) for i in range(steps)]
+
+
+def ddim_timesteps(steps: int, total: int = 1000) -> list[int]:
+    """AnyText2's timesteps 1, 1 + c, 1 + 2 c, ... with c = total // steps, in ascending order.
+
+    A number of steps that does not divide ``total`` takes one step more, as upstream (``cldm/ddim_hacked.py``).
+    Upstream runs past the schedule where c divides total - 1 (of 1000: 333 steps, or more than 500); here that last
+    timestep is left out.
+
+    Raises:
+        ValueError: ``steps`` is not in 1..total.
+    """
+    if not 1 <= steps <= total:
+        raise ValueError(f"the number of DDIM steps lies in 1..{total}, got {steps}")
+    return [t for t in range(1, total + 1, total // steps) if t < total]
+
+
+def ddim_levels(alphas_cumprod: torch.Tensor, steps: int) -> list[tuple[int, float, float]]:
+    """(t, abar, abar') of each step of DDIM, from noise to picture; the last one ends at abar of timestep 0."""
+    times = [0, *ddim_timesteps(steps, len(alphas_cumprod))]
+    abar = alphas_cumprod.double().cpu()[times].tolist()
+    return [(times[i], abar[i], abar[i - 1]) for i in range(len(times) - 1, 0, -1)]
+
+
 def step_moments(output: torch.Tensor, x: torch.Tensor, abar: float, abar_next: float, eta: float = 0.0,
                  prediction_type: str = "epsilon") -> tuple[torch.Tensor, float]:
     """Mean (B, C, h, w), differentiable in the network's ``output``, and sigma of a DDIM step (Song et al., eq. 12).
@@ -86,6 +205,8 @@ def step_moments(output: torch.Tensor, x: torch.Tensor, abar: float, abar_next: 
     sigma = eta * ((1 - abar_next) / (1 - abar) * (1 - abar / abar_next)) ** 0.5
     return abar_next**0.5 * x0 + (1 - abar_next - sigma**2) ** 0.5 * eps, sigma
 
+
+# processes
 
 class Process(Protocol):
     """How noise is added, and what is predicted. Shapes: pictures (B, ...), timesteps (B,) whole or fractional.

@@ -102,9 +102,9 @@ def build_parser(first: list[str] | tuple[str, ...] = ()):
 
 def _run(arguments: list[str]) -> int:
     if arguments[:1] and arguments[0] in TRAINING:  # LightningCLI reads these arguments itself
-        from anytext_lib.training.systems import training_of
+        from anytext_lib.training.cli import run
 
-        return training_of(arguments[1:])(arguments[0], arguments[1:])
+        return run(arguments[0], arguments[1:])
     options = _parse(arguments)
     if options is None:
         return 0

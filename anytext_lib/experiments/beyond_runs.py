@@ -33,7 +33,7 @@ from anytext_lib.losses import Objective, Term, uniform
 from anytext_lib.losses.terms import ocr
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge, crop_lines
-from anytext_lib.training.sampled_text import eval_mode
+from anytext_lib.training.callbacks.sampling import eval_mode
 
 
 @functools.cache

@@ -37,7 +37,7 @@ from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge
 from anytext_lib.randomness import draw_noise
 from anytext_lib.training.cache import TensorCache, digests
-from anytext_lib.training.sampled_text import eval_mode, read_lines, score_samples
+from anytext_lib.training.callbacks.sampling import eval_mode, read_lines, score_samples
 from anytext_lib.udifftext.terms import local, local_of, watch_attention
 
 

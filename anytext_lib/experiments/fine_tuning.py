@@ -26,11 +26,10 @@ from anytext_lib.losses import Objective, Step, Term
 from anytext_lib.losses.terms import ctc, ocr
 from anytext_lib.models import AnyText2Model
 from anytext_lib.randomness import draw_noise, draw_timesteps, places
-from anytext_lib.training.cache import TensorCache
-from anytext_lib.training.loader import EpochBatches, ResumableLoader
+from anytext_lib.training.cache import ReferenceCache, TensorCache
+from anytext_lib.training.callbacks.sampling import eval_mode
+from anytext_lib.training.data import EpochBatches, ResumableLoader
 from anytext_lib.training.module import AnyText2Training
-from anytext_lib.training.reference import ReferenceCache
-from anytext_lib.training.sampled_text import eval_mode
 
 SCENES, PROBES, WORDS = 11, 12, 13  # seeds of the scenes to train on, to follow and to write
 

@@ -1,7 +1,7 @@
 """Full fine-tuning on Lightning: one module, one data module, small callbacks, and the commands fit and validate."""
 
 _PLACES = {
-    "AnyText2Training": "module", "AnyTextData": "datamodule", "learning_rate_factor": "schedules",
+    "AnyText2Training": "module", "AnyTextData": "data", "learning_rate_factor": "module",
     "RunStateError": "storage", "fit": "cli", "validate": "cli",
 }
 

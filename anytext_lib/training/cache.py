@@ -1,4 +1,4 @@
-"""Results of frozen networks, kept between epochs: what cannot change is computed once for each picture."""
+"""Results of frozen networks, kept between epochs: what cannot change is computed once for each picture or line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from hashlib import blake2b
 
 import torch
+
+from anytext_lib.data.lines import TextLines
 
 MIB = 2**20
 
@@ -49,6 +51,30 @@ class TensorCache:
         self.kept.move_to_end(key)
         while self.bytes > self.limit:
             self.bytes -= self.kept.popitem(last=False)[1].nbytes
+
+
+class ReferenceCache(TensorCache):
+    """Features of lines by picture and place; one line takes 10 KiB (40 x 64 float32).
+
+    A line is found again only where it has the same picture, the same box and the same text; position masks that are
+    jittered anew in every epoch, or rendered scenes without end, therefore make the cache useless, never wrong.
+    """
+
+    def features(self, read: Callable, images: torch.Tensor, lines: TextLines, pictures: Sequence[int]) -> torch.Tensor:
+        """Features (L, T, D) of the true lines, on the device of ``images``.
+
+        Args:
+            read: (images, lines) -> features (L, T, D), as ``Instruments.features``.
+            images: (B, 3, H, W) in [-1, 1]. ``lines``: readable lines.
+            pictures: B numbers that tell the pictures of the data set apart; negative ones are never kept.
+        """
+        keys = [self._key(lines, i, pictures) for i in range(len(lines))]
+        return self.rows(keys, lambda rows: read(images, lines.select(rows)), images.device)
+
+    @staticmethod
+    def _key(lines: TextLines, i: int, pictures: Sequence[int]) -> tuple | None:
+        picture = int(pictures[int(lines.image_index[i])])
+        return None if picture < 0 else (picture, lines.texts[i], lines.quads[i].numpy().tobytes())
 
 
 def digests(images: torch.Tensor) -> list[bytes]:

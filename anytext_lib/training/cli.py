@@ -1,34 +1,46 @@
-"""`anytext fit` and `anytext validate`: LightningCLI around the module, the data module and the callbacks."""
+"""`anytext fit` and `anytext validate`: LightningCLI around the module, the data module and the callbacks.
+
+Configurations of the package are known by their names, options by theirs without the section.
+"""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+import yaml
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from anytext_lib.errors import AnyTextError, OptionError
+from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.training import callbacks as parts
-from anytext_lib.training.arguments import expand, option_names
-from anytext_lib.training.datamodule import AnyTextData
+from anytext_lib.training.data import AnyTextData
 from anytext_lib.training.module import AnyText2Training
-from anytext_lib.training.run_folder import RunFolder
-from anytext_lib.training.storage import AtomicCheckpointIO
+from anytext_lib.training.storage import AtomicCheckpointIO, RunFolder
 from anytext_lib.usage import HelpFormatter, usage_error
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SYSTEMS = {"anytext2": ("anytext_lib.training.cli", "AnyTextCLI"),
+           "udifftext": ("anytext_lib.udifftext.command", "UDiffTextCLI")}
+"""What a configuration may name as its ``system``: the module and the class of the command line that trains it."""
 SECTIONS = {"model": AnyText2Training, "data": AnyTextData, "trainer": pl.Trainer, "checkpoint": parts.Checkpoints,
             "images": parts.ImageLogger, "judge": parts.TextJudge, "progress": parts.ProgressLines,
             "export": parts.ExportModel}
+
+
+class ConfigError(AnyTextError, ValueError):
+    """A configuration file cannot be read, or is none; the message says which and where."""
 
 
 class DeviceMemoryError(AnyTextError, RuntimeError):
@@ -161,19 +173,32 @@ def validate(arguments: Sequence[str]) -> int:
     return run("validate", arguments)
 
 
-def run(command: str, arguments: Sequence[str], cli: type[AnyTextCLI] = AnyTextCLI) -> int:
-    """Carry out "fit" or "validate" and return 0.
-
-    Args:
-        cli: that of the system that is trained.
+def run(command: str, arguments: Sequence[str]) -> int:
+    """Carry out "fit" or "validate" of the system that the configurations name, and return 0.
 
     Raises:
         AnyTextError: a wrong request, or a run that failed for a reason that has a name; a folder that was made for
         the run is removed unless training had begun.
     """
+    cli = system_of(arguments)
     quiet()
     cli(command, arguments)
     return 0
+
+
+def system_of(arguments: Sequence[str]) -> type[AnyTextCLI]:
+    """The command line of the system that the configurations among ``arguments`` name, the last one if several do.
+
+    Raises:
+        MissingFileError, ConfigError: a configuration is missing, cannot be read, or names an unknown system.
+    """
+    chosen = "anytext2"
+    for name in configs_in(arguments):
+        chosen = read_config(name).get("system", chosen)
+        if chosen not in SYSTEMS:
+            raise ConfigError(f"the configuration {name} has the system {chosen!r}: choose {' or '.join(SYSTEMS)}")
+    module, cli = SYSTEMS[chosen]
+    return getattr(import_module(module), cli)
 
 
 def quiet() -> None:
@@ -207,3 +232,81 @@ def _several(options: dict) -> bool:
 
 def _listed(value) -> list:
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def find_config(name: str) -> Path:
+    """A configuration: an existing file, or the name of one in the package, with or without .yaml.
+
+    Raises:
+        MissingFileError: neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = CONFIGS / (path.name if path.suffix else f"{path.name}.yaml")
+    if len(path.parts) == 1 and packaged.is_file():
+        return packaged
+    known = ", ".join(sorted(file.name for file in CONFIGS.glob("*.yaml")))
+    raise MissingFileError(f"no configuration {name}: give a YAML file, or one of the package: {known}")
+
+
+def read_config(name: str) -> dict:
+    """What a configuration says.
+
+    Raises:
+        MissingFileError: see ``find_config``. ConfigError: no YAML, empty, or no mapping of options to values.
+    """
+    path = find_config(name)
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} cannot be read: {getattr(error, 'strerror', None) or error}. "
+                          "Give a text file in YAML") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the configuration {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        holds = "is empty" if found is None else f"holds a {type(found).__name__}"
+        raise ConfigError(f"the configuration {path} {holds}: it needs options with values, as in "
+                          f"{CONFIGS / 'mini.yaml'}")
+    return found
+
+
+def configs_in(arguments: Sequence[str]) -> Iterator[str]:
+    """The values of --config and -c."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            yield argument.partition("=")[2]
+        elif argument in ("--config", "-c") and i + 1 < len(arguments):
+            yield arguments[i + 1]
+
+
+def expand(arguments: Sequence[str], sections: dict[str, Iterable[str]]) -> list[str]:
+    """Arguments with packaged configurations as paths, and ``--loss_alpha 1`` as ``--model.loss_alpha 1``.
+
+    Args:
+        sections: names of options by section; a bare name that two sections have, or that none has, is left alone.
+    """
+    owner: dict[str, list[str]] = {}
+    for section, names in sections.items():
+        for name in names:
+            owner.setdefault(name, []).append(section)
+    done, after_config = [], False
+    for argument in arguments:
+        if after_config:
+            done.append(str(find_config(argument)))
+            after_config = False
+            continue
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and name == "config" and equals:
+            done.append(f"--config={find_config(value)}")
+        elif argument.startswith("--") and len(owner.get(name, [])) == 1:
+            done.append(f"--{owner[name][0]}.{name}{equals}{value}")
+        else:
+            done.append(argument)
+            after_config = argument in ("--config", "-c")
+    return done
+
+
+def option_names(cls: type, but: Iterable[str] = ()) -> list[str]:
+    """Names of the arguments of a class, without ``self`` and those in ``but``."""
+    return [name for name in inspect.signature(cls.__init__).parameters if name not in {"self", "kwargs", *but}]

@@ -1,25 +1,93 @@
-"""AnyText2's training step as a LightningModule; options have upstream's names."""
+"""The training step on Lightning, top to bottom: draw, encode, predict, weigh the losses; AdamW and its learning rate.
+
+``DiffusionTraining`` is what every system's step shares, ``AnyText2Training`` is AnyText2's; options have upstream's
+names.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import lightning.pytorch as pl
 import torch
+from torch import nn
 
 from anytext_lib.data.batch import AnyTextBatch
-from anytext_lib.errors import OptionError
+from anytext_lib.errors import MissingFileError, OptionError
+from anytext_lib.files import find_sample
 from anytext_lib.losses import Instruments, LossWeightSchedule, Objective, Step, Term, process_of
-from anytext_lib.losses.objective import key_of
+from anytext_lib.losses.objective import Values, key_of
+from anytext_lib.losses.terms import TermError, ctc, make_term, ocr, region, simple
+from anytext_lib.losses.weights import Weighting, WeightingError, make_weighting
 from anytext_lib.models import freezing
 from anytext_lib.models.conditions import Conditions
-from anytext_lib.randomness import draw_noise
-from anytext_lib.training.assembly import load_model
-from anytext_lib.training.cache import TensorCache, digests
-from anytext_lib.training.diffusion_training import DiffusionTraining
-from anytext_lib.training.loss_options import chosen_weighting, logged, training_terms
-from anytext_lib.training.reference import ReferenceCache
-from anytext_lib.training.schedules import require_rate, require_timesteps
+from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
+from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
 from anytext_lib.training.storage import require_same_model
+
+LR_SCHEDULES = ("constant", "linear", "cosine", "one_cycle")
+
+
+class DiffusionTraining(pl.LightningModule):
+    """A training step on noisy latents; a subclass has ``model`` (with ``alphas_cumprod``), ``trained`` (groups of
+    named parameters), ``encode(batch)``, and ``learning_rate``, ``lr_schedule``, ``warmup_steps`` and ``seed`` among
+    its hyper-parameters.
+
+    Attributes:
+        last_inputs: what the last step was given, for the report of a loss that is not finite.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.last_inputs: dict = {}
+
+    def configure_optimizers(self):
+        """AdamW over the trained parameters, and the learning rate of each optimizer step."""
+        h = self.hparams
+        optimizer = torch.optim.AdamW((p for group in self.trained.values() for _, p in group), lr=h.learning_rate)
+        total = None if h.lr_schedule == "constant" else self.trainer.estimated_stepping_batches
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, h.lr_schedule, h.warmup_steps, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def micro_step(self) -> int:
+        """Batches that this process has begun since the run's first, counted from 0; goes on when a run is resumed."""
+        return max(0, self.trainer.fit_loop.epoch_loop.total_batch_idx)
+
+    def on_train_batch_start(self, batch: AnyTextBatch, batch_idx: int) -> None:
+        """Seed everything that draws from torch's own generator, as dropout does."""
+        seed_step(self.hparams.seed, self.micro_step, self.global_rank)
+
+    def draw(self, batch: AnyTextBatch, batch_idx: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents (B, 4, h, w) of the batch, its noise and its timesteps (B,), the last two on the CPU."""
+        at = self.places(len(batch))
+        seed, index = self.hparams.seed, self.micro_step
+        timesteps = draw_timesteps(seed, index, at, len(self.model.alphas_cumprod),
+                                   self.hparams.get("min_timestep", 0))
+        self.last_inputs = {"batch": batch, "timesteps": timesteps, "step": self.global_step, "batch_idx": batch_idx}
+        latents = self.encode(batch)
+        noise = draw_noise(seed, index, at, latents.shape[1:])
+        self.last_inputs.update(noise=noise, latents=latents)
+        return latents, noise, timesteps
+
+    def places(self, count: int) -> list[int]:
+        """Place in the whole step of each of this process's ``count`` samples."""
+        return places(count, self.global_rank, self.trainer.world_size)
+
+    def accumulation_factor(self, batch_idx: int) -> float:
+        """Factor on the loss of batch ``batch_idx`` of an epoch, so that every optimizer step follows a mean gradient.
+
+        Lightning divides each loss by ``accumulate_grad_batches`` = N, and steps at the end of an epoch as well: n < N
+        batches that are left over there would pull n / N as hard.  They get the factor N / n, all others 1.
+        """
+        trainer = self.trainer
+        size, count = trainer.accumulate_grad_batches, trainer.num_training_batches
+        if size == 1 or not math.isfinite(count) or trainer.strategy.handles_gradient_accumulation:
+            return 1.0
+        return size / min(size, count - batch_idx // size * size)
 
 
 class AnyText2Training(DiffusionTraining):
@@ -63,7 +131,7 @@ class AnyText2Training(DiffusionTraining):
         seed: of timesteps, noise and dropout; linked to seed_everything on the command line.
     """
 
-    def __init__(self, model: str | torch.nn.Module = "mini", learning_rate: float = 2e-5,
+    def __init__(self, model: str | nn.Module = "mini", learning_rate: float = 2e-5,
                  lr_schedule: Literal["constant", "linear", "cosine", "one_cycle"] = "constant",
                  warmup_steps: int = 0, terms: list[str | dict[str, Any]] | None = None, loss_alpha: float = 0.0,
                  loss_beta: float = 0.0, loss_start: int = 0, loss_ramp: int = 0, latin_weight: float = 1.0,
@@ -77,7 +145,7 @@ class AnyText2Training(DiffusionTraining):
                  val_timesteps: list[int] = [100, 300, 500, 700, 900],  # noqa: B006
                  seed: int = 0):
         super().__init__()
-        objects = {"model": isinstance(model, torch.nn.Module), "terms": any(isinstance(t, Term) for t in terms or [])}
+        objects = {"model": isinstance(model, nn.Module), "terms": any(isinstance(t, Term) for t in terms or [])}
         self.save_hyperparameters(ignore=[name for name, is_object in objects.items() if is_object])
         self.objective = Objective(training_terms(
             terms, loss_alpha=LossWeightSchedule(loss_alpha, loss_start, loss_ramp),
@@ -92,6 +160,7 @@ class AnyText2Training(DiffusionTraining):
             self.model.set_gradient_checkpointing()
         self.prediction_type = prediction_type or self.model.prediction_type
         self.instruments: Instruments | None = None
+        self.prepared_on: torch.device | None = None
         self.cache = TensorCache(encoder_cache) if encoder_cache > 0 else None
 
     def setup(self, stage: str) -> None:
@@ -117,11 +186,12 @@ class AnyText2Training(DiffusionTraining):
 
     def prepare(self) -> None:
         """Take the frozen parts that losses look through, once the model is on its device."""
-        if self.instruments is None or self.instruments.process.alphas_cumprod.device != self.device:
+        if self.prepared_on != self.device:
             process = process_of(self.model.alphas_cumprod, self.prediction_type)
             mib = self.hparams.reference_cache
             self.instruments = Instruments(process, self.model.decode, self.model.reader, self.hparams.latin_weight,
                                            "count", ReferenceCache(mib) if mib > 0 else None)
+            self.prepared_on = self.device
 
     def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
         """One micro-batch; logs t/sim, t/ocr, t/ctc, t/loss."""
@@ -209,3 +279,127 @@ class AnyText2Training(DiffusionTraining):
             count = len(batch.lines) if "_raw" in key else len(batch)
             self.log(f"v/{key}", 0.0 if value is None else value, batch_size=0 if value is None else count,
                      on_epoch=True, sync_dist=True)
+
+
+def chosen_weighting(weighting: str | Mapping[str, Any] | None, with_step_weight: bool) -> Weighting:
+    """The step weighting of the terms that read; by default abar, or uniform without step weight.
+
+    Raises:
+        WeightingError: it does not exist, or both options say something else.
+    """
+    if weighting is not None and not with_step_weight:
+        raise WeightingError(f"with_step_weight false is the weighting uniform, but weighting is {weighting!r}: give "
+                             "one of the two")
+    return make_weighting(weighting or ("abar" if with_step_weight else "uniform"))
+
+
+def training_terms(terms: Sequence[str | Mapping[str, Any] | Term] | None, loss_alpha: LossWeightSchedule,
+                   loss_beta: LossWeightSchedule, region_weight: float, weighting: Weighting,
+                   monitored: bool) -> list[Term]:
+    """The terms of a run.
+
+    Args:
+        terms: descriptions, see ``make_term``, or terms; `simple` is put in front where it is missing.  None for
+            those of the other options: the diffusion loss, `region` for a ``region_weight`` other than 1, and
+            `ocr` and `ctc` where they have a weight or are ``monitored``.
+        weighting: of the terms that read and name none.
+
+    Raises:
+        TermError, WeightingError: a description is wrong, or other options weigh terms as well.
+    """
+    if not 0 <= region_weight < float("inf"):
+        raise TermError(f"region_weight must not be negative, and finite, got {region_weight}")
+    if terms is None:
+        reading = [Term(name, function, weight, weighting) for name, function, weight in
+                   (("ocr", ocr, loss_alpha), ("ctc", ctc, loss_beta)) if monitored or weight.value > 0]
+        inside = [Term("region", region, region_weight - 1)] if region_weight != 1 else []
+        return [Term("simple", simple), *inside, *reading]
+    short = {"loss_alpha": loss_alpha.value, "loss_beta": loss_beta.value, "region_weight": region_weight - 1}
+    if given := [name for name, value in short.items() if value]:
+        raise TermError(f"{given[0]} is short for a term, and there is a list of terms: write it there, or leave "
+                        "the list out")
+    made = [make_term(choice, weighting) for choice in terms]
+    return made if any(term.name == "simple" for term in made) else [Term("simple", simple), *made]
+
+
+def logged(step: Step, values: Values) -> dict[str, torch.Tensor]:
+    """Detached scalars without prefix: sim, ocr, ctc (0 where they are not computed), loss and those of the terms."""
+    found = {key: torch.zeros(()) for key in ("sim", "ocr", "ctc")} | values.log()
+    skipped = len(step.batch.lines) - len(step.rows)
+    return found | ({"skipped_lines": torch.tensor(float(skipped))} if skipped else {})
+
+
+def load_model(source: str | nn.Module) -> nn.Module:
+    """An AnyText2Model: given, from a saved folder, from an upstream checkpoint, or by configuration.
+
+    Raises:
+        MissingFileError: ``source`` looks like a path and is none.
+    """
+    if isinstance(source, nn.Module):
+        return source
+    from anytext_lib.models import AnyText2Model
+
+    path = find_sample(source)
+    if path.is_dir():
+        return AnyText2Model.from_pretrained(path)
+    if path.is_file():
+        return AnyText2Model.from_config(source) if path.suffix == ".json" else AnyText2Model.from_upstream(path)
+    if path.suffix or len(path.parts) > 1:
+        raise MissingFileError(f"no model {source}: give a folder written by save_pretrained, an upstream checkpoint "
+                                "(.ckpt, .safetensors), or the name of a configuration such as mini or sd15")
+    return AnyText2Model.from_config(source)
+
+
+def learning_rate_factor(step: int, schedule: str = "constant", warmup: int = 0, total: int | None = None,
+                         final: float = 0.0) -> float:
+    """Factor on the learning rate at an optimizer step.
+
+    Args:
+        step: optimizer step, counted from 0.
+        schedule: "constant" (upstream), "linear" or "cosine" decay to ``final`` at step ``total``, or "one_cycle":
+            cosine from 1/25 up to 1 over ``warmup`` steps (0: 30% of ``total``), then cosine down to ``final``.
+        warmup: steps of linear increase for the other schedules; step 0 has the factor 1 / warmup.
+        total: number of steps of the run; needed by all but "constant".
+
+    Raises:
+        OptionError: unknown schedule, or no ``total``.
+    """
+    if schedule not in LR_SCHEDULES:
+        raise OptionError(f"lr_schedule is one of {LR_SCHEDULES}, got {schedule!r}")
+    if schedule != "constant" and (total is None or not math.isfinite(total)):
+        raise OptionError(f"lr_schedule {schedule!r} needs the length of the run: set trainer.max_steps or max_epochs")
+    if schedule == "one_cycle":
+        warmup = warmup or max(1, round(0.3 * total))
+        if step < warmup:
+            return _cosine(step / warmup, 1 / 25, 1.0)
+        return _cosine(_share(step, warmup, total), 1.0, final)
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    share = _share(step, warmup, total)
+    return _cosine(share, 1.0, final) if schedule == "cosine" else 1.0 + (final - 1.0) * share
+
+
+def require_rate(learning_rate: float, warmup_steps: int) -> None:
+    """OptionError if these cannot be a learning rate and its warm-up."""
+    if not (math.isfinite(learning_rate) and learning_rate >= 0):
+        raise OptionError(f"learning_rate is a number of at least 0, got {learning_rate}")
+    if warmup_steps < 0:
+        raise OptionError(f"warmup_steps is at least 0, got {warmup_steps}")
+
+
+def require_timesteps(count: int, **named: Sequence[int]) -> None:
+    """OptionError if a value of an option, given by its name, is no timestep of a model with ``count`` of them."""
+    for name, values in named.items():
+        wrong = [t for t in values if not 0 <= t < count]
+        if wrong:
+            raise OptionError(f"{name} {wrong[0]} is no timestep: the model has 0 to {count - 1}")
+
+
+def _share(step: int, warmup: int, total: float) -> float:
+    return min(1.0, (step - warmup) / max(1, total - warmup))
+
+
+def _cosine(share: float, first: float, last: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2

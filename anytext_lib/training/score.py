@@ -22,7 +22,7 @@ from anytext_lib.device import pick_device
 from anytext_lib.generation import sample_images
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge
-from anytext_lib.training.sampled_text import eval_mode, score_samples
+from anytext_lib.training.callbacks.sampling import eval_mode, score_samples
 
 SEED = 21  # of the scenes and of the starting noise
 

@@ -1,11 +1,9 @@
 """`anytext fit` and `anytext validate` of UDiffText: the command line of AnyText2's training around another module.
 
-A configuration says by ``system: udifftext`` that it is meant for this one (see ``training.systems``).
+A configuration says by ``system: udifftext`` that it is meant for this one (see ``training.cli.SYSTEMS``).
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from anytext_lib.training import cli
 from anytext_lib.training.callbacks import ImageLogger, TextJudge
@@ -29,8 +27,3 @@ class UDiffTextCLI(cli.AnyTextCLI):
     def _callbacks(self, config) -> list:
         others = [part for part in super()._callbacks(config) if not isinstance(part, (ImageLogger, TextJudge))]
         return [config.words, *others]
-
-
-def run(command: str, arguments: Sequence[str]) -> int:
-    """Carry out "fit" or "validate"; arguments, result and errors as of ``training.cli.run``."""
-    return cli.run(command, arguments, UDiffTextCLI)

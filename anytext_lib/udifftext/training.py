@@ -11,8 +11,7 @@ from anytext_lib.diffusion import add_sigma_noise, denoised
 from anytext_lib.errors import OptionError
 from anytext_lib.losses import VariancePreserving
 from anytext_lib.randomness import draw_noise, generator
-from anytext_lib.training.diffusion_training import DiffusionTraining
-from anytext_lib.training.schedules import require_rate, require_timesteps
+from anytext_lib.training.module import DiffusionTraining, require_rate, require_timesteps
 from anytext_lib.training.storage import require_same_model
 from anytext_lib.udifftext.capture import capture_attention
 from anytext_lib.udifftext.model import UDiffTextModel, WordConditions

@@ -11,9 +11,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.ocr.judge import Judge
-from anytext_lib.training.callbacks.image_logger import grid
-from anytext_lib.training.callbacks.measurement import Measurement
-from anytext_lib.training.sampled_text import eval_mode
+from anytext_lib.training.callbacks.average import Measurement
+from anytext_lib.training.callbacks.sampling import eval_mode, grid
 from anytext_lib.udifftext.generation import Sampling, write_words
 from anytext_lib.udifftext.seqacc import measure_sequence_accuracy, sequence_accuracy
 

@@ -15,7 +15,7 @@ from anytext_lib.data.fonts import font_path
 from anytext_lib.data.index import AnyWordIndex
 from anytext_lib.data.pictures import read_picture
 from anytext_lib.files import data_folder
-from anytext_lib.training.arguments import find_config
+from anytext_lib.training.cli import find_config
 from anytext_lib.training.module import AnyText2Training
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

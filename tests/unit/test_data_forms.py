@@ -18,7 +18,7 @@ from anytext_lib.data.dataset import AnyWordDataset
 from anytext_lib.data.index import AnyWordIndex
 from anytext_lib.data.pictures import read_picture
 from anytext_lib.data.sample import SampleConfig
-from anytext_lib.training.sources import read_records
+from anytext_lib.training.data import read_records
 
 BASE = {"data_root": ".", "data_list": [{"img_name": "a.jpg", "caption": "a sign", "annotations": [
     {"polygon": [[5, 4], [60, 4], [60, 26], [5, 26]], "text": "HARBOUR", "language": "Latin"}]}]}

@@ -1,6 +1,5 @@
 """The parts of training that need no model: random numbers, schedules, order of the data, files, arguments."""
 import errno
-import json
 import os
 from types import SimpleNamespace
 
@@ -15,13 +14,11 @@ from anytext_lib.data.scene_dataset import SIZE
 from anytext_lib.losses import LossWeightSchedule
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training import storage
-from anytext_lib.training.arguments import expand, find_config
-from anytext_lib.training.cache import TensorCache, digests
+from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
 from anytext_lib.training.callbacks import ProgressBar
-from anytext_lib.training.loader import EpochBatches, ResumableLoader
-from anytext_lib.training.reference import ReferenceCache
-from anytext_lib.training.schedules import learning_rate_factor
-from anytext_lib.training.sources import Chained, read_records
+from anytext_lib.training.cli import expand, find_config
+from anytext_lib.training.data import Chained, EpochBatches, ResumableLoader, read_records
+from anytext_lib.training.module import learning_rate_factor
 
 
 def test_two_processes_draw_what_one_draws():
@@ -308,7 +305,7 @@ def test_chained_records_and_missing_data(tmp_path):
 
 
 def test_advice_names_what_is_set():
-    from anytext_lib.training.callbacks.cuda_memory import advice
+    from anytext_lib.training.callbacks.reports import advice
 
     hparams = SimpleNamespace(gradient_checkpointing=False, loss_alpha=0.1, loss_beta=0.0, monitor_every=0)
     trainer = SimpleNamespace(datamodule=SimpleNamespace(hparams={"batch_size": 6}), accumulate_grad_batches=2,
@@ -316,17 +313,6 @@ def test_advice_names_what_is_set():
     text = advice(trainer, SimpleNamespace(hparams=hparams))
     assert "batch_size 6 -> 3 with grad_accum 2 -> 4" in text and "bf16-mixed" in text
     assert "gradient_checkpointing" in text and "loss_alpha 0" in text and "monitor_every" not in text
-
-
-def test_advice_quotes_what_was_measured(tmp_path):
-    from anytext_lib.training.callbacks.cuda_memory import measured
-
-    assert measured(tmp_path / "none.json") == ""
-    cases = {"fp32": {"batch_size": 3, "gib": 40.0, "s_per_step": 1.5}, "on a CPU": {"batch_size": 3}}
-    (tmp_path / "costs.json").write_text(json.dumps(
-        {"device": "H100", "model": "sd15", "image_size": 512, "cases": cases}))
-    assert measured(tmp_path / "costs.json").splitlines() == [
-        "Measured with sd15 on H100, 512 pixels, batch 3:", "  - fp32: 40.0 GiB, 1.50 s a step"]
 
 
 # progress

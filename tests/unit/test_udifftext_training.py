@@ -14,8 +14,7 @@ from anytext_lib import udifftext
 from anytext_lib.cli import main
 from anytext_lib.models.storage import StorageError
 from anytext_lib.training import AnyTextData
-from anytext_lib.training.arguments import find_config
-from anytext_lib.training.systems import training_of
+from anytext_lib.training.cli import find_config, system_of
 from anytext_lib.udifftext.generation import Sampling, write_words
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
 from anytext_lib.udifftext.model import UDiffTextModel
@@ -205,7 +204,7 @@ class TestCommand:
         (["--config", "udifftext_mini.yaml"], "udifftext"), (["--config=udifftext_mini"], "udifftext"),
         (["-c", "udifftext_mini"], "udifftext"), (["--config", "tiny.yaml"], "training"), ([], "training")])
     def test_which_configuration_is_meant(self, arguments, system):
-        assert training_of(arguments).__module__.split(".")[1] == system
+        assert system_of(arguments).__module__.split(".")[1] == system
 
     def test_errors_are_told_without_a_traceback(self, tmp_path, capsys):
         options = ["--config", "udifftext_mini.yaml", "--model", "nowhere/model", "--runs", str(tmp_path / "runs")]

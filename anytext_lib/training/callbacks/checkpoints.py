@@ -1,18 +1,58 @@
-"""Checkpoints step=N.ckpt: every so many steps or epochs, the newest ones kept, and one when asked to stop."""
+"""What a run keeps: checkpoints step=N.ckpt, one more when it is asked to stop, and the trained model at its end."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
+import threading
 from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from safetensors import SafetensorError
 
-from anytext_lib.errors import OptionError
-from anytext_lib.training.callbacks.interruption import Interrupted, StopRequest
-from anytext_lib.training.callbacks.steps import EverySteps
-from anytext_lib.training.storage import checkpoints_in, remove_partial
+from anytext_lib.errors import AnyTextError, OptionError
+from anytext_lib.files import find_sample
+from anytext_lib.training.callbacks.average import EverySteps, averaged_weights
+from anytext_lib.training.storage import RunStateError, checkpoints_in, remove_partial, write_message
+
+DEFAULTS_FILE = "generation.json"  # size, guidance and prompts that suit a model; the folder ``generation`` reads it
+
+
+class Interrupted(AnyTextError):
+    """The run was asked to stop, and its state was saved; the message says where and how to go on.
+
+    ``exit_status`` is 128 + the signal, or + SIGTERM where another process was asked.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGTERM):
+        super().__init__(message)
+        self.exit_status = 128 + number
+
+
+class StopRequest:
+    """Remembers that SIGTERM or Ctrl-C asked the run to stop; the processes of a run agree on it."""
+
+    received: int | None = None
+
+    def listen(self) -> None:
+        """Take the signals from now on, in place of Lightning, which would stop without saving."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame) -> None:
+        self.received = number
+        if number == signal.SIGINT:
+            print("\nstopping after this step; press Ctrl-C again to stop at once", flush=True)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def agreed(self, trainer: pl.Trainer) -> bool:
+        """Whether any process was asked; to be called by all of them at the same step."""
+        asked = self.received is not None
+        return asked if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(asked, all=False)
 
 
 class Checkpoints(Checkpoint):
@@ -42,7 +82,6 @@ class Checkpoints(Checkpoint):
             remove_partial(self.folder)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Listen for signals from now on."""
         self.request.listen()
         self.any_step = EverySteps(1, trainer)
 
@@ -64,10 +103,10 @@ class Checkpoints(Checkpoint):
             self.save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.save_last and (self.saved is None or self.saved != self._path(trainer)):
+        if self.save_last and self.saved != self._path(trainer):
             self.save(trainer)
 
-    def save(self, trainer: pl.Trainer) -> Path:
+    def save(self, trainer: pl.Trainer) -> None:
         """Save now and delete what is too old; all processes take part.
 
         Raises:
@@ -81,10 +120,57 @@ class Checkpoints(Checkpoint):
             for old in newest[: -self.save_ckpt_top]:
                 old.unlink()
         rank_zero_info(f"saved {path}")
-        return path
 
     def _epoch_due(self, trainer: pl.Trainer) -> bool:
         return self.save_epochs > 0 and (trainer.current_epoch + 1) % self.save_epochs == 0
 
     def _path(self, trainer: pl.Trainer) -> Path:
         return self.folder / f"step={trainer.global_step:07d}.ckpt"
+
+
+class ExportModel(pl.Callback):
+    """Writes ``RUN/model`` with ``save_pretrained`` at the end of training; with the average if there is one.
+
+    Defaults for generation go along from the folder that training started from, its ``capabilities`` excepted: what the
+    model can do after more training is for its trainer to say.
+
+    Args:
+        at_steps: optimizer steps after which the model is written as well, to ``RUN/model_step=N``.
+    """
+
+    def __init__(self, at_steps: list[int] = []):  # noqa: B006
+        self.at_steps = list(at_steps)
+        self.written = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        step = trainer.global_step
+        if step in self.at_steps and step != self.written:
+            self.written = step  # several batches can make one step
+            self._write(trainer, module, f"model_step={step}")
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._write(trainer, module, "model")
+
+    @rank_zero_only
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule, name: str) -> None:
+        folder = Path(trainer.default_root_dir) / name
+        fresh = folder.with_name(f".{name}.partial")
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            with averaged_weights(trainer, module):
+                module.model.save_pretrained(fresh)
+            _carry_defaults(module.hparams.get("model"), fresh)
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise RunStateError(write_message(folder, error, 0)) from error
+        rank_zero_info(f"the trained model is in {folder}")
+
+
+def _carry_defaults(started_from: str | None, folder: Path) -> None:
+    source = find_sample(started_from) / DEFAULTS_FILE if isinstance(started_from, str) else None
+    if source is not None and source.is_file():
+        defaults = json.loads(source.read_text(encoding="utf-8"))
+        defaults.pop("capabilities", None)
+        (folder / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n", encoding="utf-8")

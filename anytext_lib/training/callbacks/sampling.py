@@ -1,24 +1,124 @@
-"""Pictures of what goes in, what is in between and what comes out, as files and in TensorBoard."""
+"""Pictures sampled during a run, what is on them, and how much of their text can be read."""
 
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import lightning.pytorch as pl
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.data.lines import BadLineWarning
+from anytext_lib.errors import OptionError
+from anytext_lib.evaluation import TextScores, score_texts
 from anytext_lib.generation import sample_images
 from anytext_lib.losses.step import text_region
-from anytext_lib.training.callbacks.ema import averaged_weights
-from anytext_lib.training.callbacks.steps import EverySteps
-from anytext_lib.training.sampled_text import eval_mode, read_lines
+from anytext_lib.ocr.crops import crop_lines, readable_rows
+from anytext_lib.ocr.judge import JUDGES, Judge
+from anytext_lib.training.callbacks.average import EverySteps, Measurement, averaged_weights
 
 GAP, HEAD = 4, 18  # pixels between pictures, and above them for the names of the columns
+
+
+def read_lines(images: torch.Tensor, batch: AnyTextBatch, readers: dict) -> tuple[list[str], dict[str, list[str]]]:
+    """Wanted texts of the lines that can be cut out, and what each reader makes of them on ``images``.
+
+    Args:
+        images: (B, 3, H, W) in [-1, 1]. ``readers``: objects with ``read(crops) -> list[str]``, by name.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BadLineWarning)
+        lines = batch.lines.select(readable_rows(batch.lines, images, "skip"))
+    if len(lines) == 0:
+        return [], {name: [] for name in readers}
+    crops = crop_lines(images.float(), lines)
+    return lines.texts, {name: reader.read(crops) for name, reader in readers.items()}
+
+
+def score_samples(model, batches, readers: dict, steps: int = 20, guidance: float = 1.0, seed: int = 0,
+                  eta: float = 0.0) -> dict[str, TextScores]:
+    """Sen.Acc and NED of each reader on images sampled for the conditions of ``batches``.
+
+    The noise of an image depends on ``seed`` and its index in the data set.
+    """
+    wanted: list[str] = []
+    read: dict[str, list[str]] = {name: [] for name in readers}
+    with eval_mode(model):
+        for batch in batches:
+            places = [int(i) if i >= 0 else k for k, i in enumerate(batch.indices.tolist())]
+            images = sample_images(model, batch, steps, guidance, seed, eta, places=places)
+            texts, found = read_lines(images, batch, readers)
+            wanted += texts
+            for name in readers:
+                read[name] += found[name]
+    return {name: score_texts(texts, wanted) for name, texts in read.items()}
+
+
+@contextmanager
+def eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """All modules in eval mode, and afterwards each in its own mode again."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class TextJudge(Measurement):
+    """Samples images for the first validation conditions and reads them.
+
+    Logs v/sen_acc and v/ned of the judge, v/sen_acc_trained_on and v/ned_trained_on of the losses' own recogniser: a
+    gap between the two shows a model that pleases its recogniser only.
+
+    Args:
+        every: optimizer steps between two measurements; 0 never during training.  `anytext validate` always measures.
+        images: number of images. ``judge``: name of the judge, see Judge.from_name.
+        steps, guidance: of the DDIM sampler. ``seed``: of the noise, the same at every measurement.
+    """
+
+    def __init__(self, every: int = 0, images: int = 64, judge: str = "ppocrv4", steps: int = 20,
+                 guidance: float = 1.0, seed: int = 100):
+        super().__init__(every)
+        if judge not in JUDGES:
+            raise OptionError(f"there is no judge {judge!r}: choose one of {', '.join(sorted(JUDGES))}")
+        self.images, self.judge = images, judge
+        self.steps, self.guidance, self.seed = steps, guidance, seed
+        self.readers: dict = {}
+
+    def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+        """The four figures, and a line of them in the output; nothing where there is no validation set."""
+        batches = list(self._batches(trainer, module))
+        if not batches:
+            return {}
+        if not self.readers:
+            self.readers = {"judge": Judge.from_name(self.judge), "own": module.instruments.recognizer}
+        found = score_samples(module.model, batches, self.readers, self.steps, self.guidance, self.seed)
+        judge, own = found["judge"], found["own"]
+        rank_zero_info(f"step {trainer.global_step}: {self.judge} reads {judge.lines} sampled lines: Sen.Acc "
+                       f"{judge.sentence_accuracy:.3f}, NED {judge.ned:.3f}; the recogniser of the losses: "
+                       f"{own.sentence_accuracy:.3f}, {own.ned:.3f}")
+        return {"v/sen_acc": judge.sentence_accuracy, "v/ned": judge.ned,
+                "v/sen_acc_trained_on": own.sentence_accuracy, "v/ned_trained_on": own.ned}
+
+    def _batches(self, trainer: pl.Trainer, module: pl.LightningModule):
+        if getattr(trainer.datamodule, "val_set", None) is None:
+            return
+        left = self.images
+        for batch in trainer.datamodule.plain_batches(self.images):
+            yield batch.to(module.device)
+            left -= len(batch)
+            if left <= 0:
+                return
 
 
 class ImageLogger(pl.Callback):
@@ -86,7 +186,6 @@ class ImageLogger(pl.Callback):
 
 def grid(columns: dict[str, torch.Tensor], rows: int) -> np.ndarray:
     """The first ``rows`` images of each column side by side under its name, (H', W', 3) uint8."""
-    import cv2
 
     first = next(iter(columns.values()))
     rows, (height, width) = min(rows, len(first)), first.shape[-2:]
@@ -131,7 +230,6 @@ def _rgb(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _write_png(path: Path, page: np.ndarray) -> None:
-    import cv2
 
     done, data = cv2.imencode(".png", page[..., ::-1])
     if not done:

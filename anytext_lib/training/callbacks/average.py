@@ -1,4 +1,4 @@
-"""Exponential moving average of the trained weights."""
+"""The moving average of the trained weights, and callbacks that measure with it every so many optimizer steps."""
 
 from __future__ import annotations
 
@@ -9,13 +9,32 @@ import lightning.pytorch as pl
 import torch
 
 from anytext_lib.errors import OptionError
-from anytext_lib.training.callbacks.steps import EverySteps
+
+
+class EverySteps:
+    """Says once an optimizer step whether its number is a multiple of ``every``; 0 never.
+
+    With accumulation several batches make one step.  Made anew when training starts or is resumed, so that the step at
+    which a run was saved does not count again.
+    """
+
+    def __init__(self, every: int, trainer: pl.Trainer):
+        self.every, self.seen = every, trainer.global_step
+
+    def due(self, trainer: pl.Trainer) -> bool:
+        """To be asked after every batch."""
+        step = trainer.global_step
+        new, self.seen = step != self.seen, step
+        return new and self.every > 0 and step % self.every == 0
 
 
 class ExponentialAverage(pl.Callback):
     """Averages the trainable parameters; validation, samples and the exported model use the average.
 
     average += (1 - d) (weights - average) after each optimizer step n, with d = min(decay, (1 + n) / (10 + n)).
+
+    Lightning's EMAWeightAveraging copies the frozen networks as well, keeps d constant, and stores the average in the
+    place of the weights.
 
     Args:
         decay: in (0, 1); the average reaches back over about 1 / (1 - decay) steps.
@@ -24,7 +43,7 @@ class ExponentialAverage(pl.Callback):
     def __init__(self, decay: float = 0.999):
         if not 0 < decay < 1:
             raise OptionError(f"the decay of the average lies between 0 and 1, got {decay}")
-        self.decay, self.average, self.swapped = decay, {}, False
+        self.decay, self.average = decay, {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         trained = _trained(module)
@@ -42,10 +61,10 @@ class ExponentialAverage(pl.Callback):
                 self.average[name].lerp_(parameter.detach(), 1 - decay)
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._swap(module)
+        self.swap(module)
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._swap(module)
+        self.swap(module)
 
     def state_dict(self) -> dict:
         return {"average": {name: value.cpu() for name, value in self.average.items()}}
@@ -54,7 +73,7 @@ class ExponentialAverage(pl.Callback):
         self.average = dict(state["average"])
 
     @torch.no_grad()
-    def _swap(self, module: pl.LightningModule) -> None:
+    def swap(self, module: pl.LightningModule) -> None:
         """Exchange weights and average; twice changes nothing."""
         named = dict(module.model.named_parameters())
         for name, value in self.average.items():
@@ -68,12 +87,39 @@ def averaged_weights(trainer: pl.Trainer, module: pl.LightningModule) -> Iterato
     """Put the average into the model, if the run has one, and take it out again."""
     found = [callback for callback in trainer.callbacks if isinstance(callback, ExponentialAverage)]
     for callback in found:
-        callback._swap(module)
+        callback.swap(module)
     try:
         yield
     finally:
         for callback in found:
-            callback._swap(module)
+            callback.swap(module)
+
+
+class Measurement(pl.Callback):
+    """Logs what ``measure(trainer, module)`` of a subclass returns, figures by name; `anytext validate` always does.
+
+    Args:
+        every: optimizer steps between two measurements, with the average of the weights; 0 never during training.
+    """
+
+    def __init__(self, every: int = 0):
+        self.every = every
+
+    def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
+        """The figures."""
+        raise NotImplementedError
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.due = EverySteps(self.every, trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx) -> None:
+        if self.due.due(trainer) and trainer.is_global_zero:
+            with averaged_weights(trainer, module):
+                module.log_dict(self.measure(trainer, module), batch_size=1)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.state.fn == "validate" and trainer.is_global_zero:
+            module.log_dict(self.measure(trainer, module), batch_size=1, rank_zero_only=True)
 
 
 def _trained(module: pl.LightningModule) -> dict[str, torch.nn.Parameter]:

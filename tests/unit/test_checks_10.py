@@ -1,4 +1,4 @@
-"""The exercises of notebook 10: right answers pass, wrong ones get a fitting hint."""
+"""The exercises of notebooks 10 and 10b: right answers pass, wrong ones get a fitting hint."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import itertools
 import math
 
 import numpy as np
+import pytest
+import torch
 from scipy import stats
 
-from anytext_lib.course.checks.nb10 import check_10_seeds_needed, check_10_sign_flips, check_10_static_gib
+from anytext_lib.course.checks import NotYet
+from anytext_lib.course.checks.nb10 import (
+    check_10_accumulate,
+    check_10_seeds_needed,
+    check_10_sign_flips,
+    check_10_static_gib,
+)
 from anytext_lib.experiments.paired import sign_flip_p
 from tests.unit.exercise_tables import Exercise, exercise_tests
 
@@ -99,3 +107,44 @@ MEMORY = Exercise(check_10_static_gib, [
     ("expected", lambda n, k, w: 7.0),
 ])
 test_right, test_wrong, test_no_answer = exercise_tests(SEEDS, FLIPS, MEMORY)
+
+
+def summed(loss_of, parts, factor=1.0):
+    for part in parts:
+        (factor * loss_of(part)).backward()
+
+
+def cleared(loss_of, parts):
+    loss = None
+    for part in parts:
+        loss = loss_of(part)
+    loss.backward()
+
+
+def mean_of_losses(loss_of, parts):
+    torch.stack([loss_of(part) for part in parts]).mean().backward()
+
+
+@pytest.mark.parametrize("answer", [
+    lambda loss_of, parts: summed(loss_of, parts, 1 / len(parts)), mean_of_losses,
+    lambda loss_of, parts: sum(loss_of(part) / len(parts) for part in parts).backward(),
+])
+def test_accumulated_gradients(answer, capsys):
+    check_10_accumulate(answer)
+    assert capsys.readouterr().out.count("✓") == 1
+
+
+@pytest.mark.parametrize(("hint", "answer"), [
+    ("divide each loss", summed),
+    ("only the last part is left: the", cleared),
+    ("once for each of the 3 parts", lambda loss_of, parts: loss_of(parts[0]).backward()),
+    ("not by that of the samples", lambda loss_of, parts: summed(loss_of, parts, 1 / sum(map(len, parts)))),
+    ("should be", lambda loss_of, parts: summed(loss_of, parts, 0.2)),
+    ("no gradient has arrived", lambda loss_of, parts: [loss_of(part) for part in parts] and None),
+    ("no gradient has arrived", lambda loss_of, parts: ...),
+    ("call loss_of for each part", lambda loss_of, parts: loss_of(parts).backward()),
+    ("still missing", None),
+])
+def test_gradients_that_are_not_accumulated(hint, answer):
+    with pytest.raises(NotYet, match=hint):
+        check_10_accumulate(answer)

@@ -1,4 +1,4 @@
-"""Checks of notebook 10: how sure may one be after a handful of seeds, and what does training keep in memory?"""
+"""Checks of notebooks 10 and 10b: a batch in parts, what training keeps in memory, how sure a few seeds make one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,47 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from scipy import stats
 
-from anytext_lib.course.checks import as_number, expect, passed, result_of
+from anytext_lib.course.checks import answered, as_number, expect, passed, result_of
 
 GIB = 2**30
+
+
+def check_10_accumulate(function: Callable) -> None:
+    """`function(loss_of, parts)` leaves the gradient of the mean loss over the parts in `.grad`."""
+    answered(function, "accumulate")
+    weight = torch.tensor([1.0, -2.0], requires_grad=True)
+    parts = [torch.randn(4, 2, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    seen = []
+
+    def loss_of(part):
+        seen.append(part)
+        return (part @ weight - 1).square().mean()
+
+    each = torch.stack([torch.autograd.grad(loss_of(part), weight)[0] for part in parts])
+    seen.clear()
+    result_of("accumulate", lambda *given: (function(*given), True), loss_of, list(parts),
+              hints={"second time": "each part has a graph of its own: call loss_of(part) anew for each.",
+                     "'list'": "`parts` is a list: call loss_of for each part.",
+                     "argument 'input'": "`parts` is a list: call loss_of for each part."})
+    expect(weight.grad is not None, "no gradient has arrived: is `accumulate` written, and does it call backward()?")
+    expect(len(seen) == len(parts), f"loss_of was called {len(seen)} times; once for each of the {len(parts)} parts.")
+    got, right = weight.grad, each.mean(dim=0)
+    mistakes = {
+        "the gradients of the parts are added: divide each loss by the number of parts.": each.sum(dim=0),
+        "only the last part is left: the gradients are cleared in between, and must not be.": each[-1],
+        "only the last part is left, and it is divided as well: do not clear in between.": each[-1] / len(parts),
+        "only the first part has arrived: call backward() inside of the loop.": each[0],
+        "divide by the number of parts, not by that of the samples: each loss is a mean already.":
+            each.sum(dim=0) / sum(len(part) for part in parts),
+    }
+    for hint, wrong in mistakes.items():
+        expect(not torch.allclose(got, wrong, rtol=1e-4), hint)
+    expect(torch.allclose(got, right, rtol=1e-4), f"the gradient should be {right.tolist()}, it is {got.tolist()}.")
+    passed("many small batches, one large one: the same gradient, less memory")
+
 
 
 def check_10_seeds_needed(function: Callable) -> None:

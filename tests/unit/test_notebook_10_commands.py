@@ -1,4 +1,4 @@
-"""Section 5 of notebook 10: every command that it shows goes through the real parsers, its Python lines run."""
+"""Section 3 of notebook 10: every command that it shows goes through the real parsers, its Python lines run."""
 
 from __future__ import annotations
 

@@ -170,8 +170,8 @@ def weights() -> Iterator[Finding]:
 def samples() -> Iterator[Finding]:
     """The fonts and the sample scenes, and whether they are the ones that the course was made with."""
     from anytext_lib.data.fonts import load_fonts
-    from anytext_lib.data.samples import verify_manifest
     from anytext_lib.errors import MissingFileError
+    from anytext_lib.scenes.sample_set import verify_manifest
 
     restore = "restore the folder data_samples (`git checkout -- data_samples`)"
     try:

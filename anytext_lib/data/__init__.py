@@ -8,9 +8,7 @@ _PLACES = {
     "MissingGlyphError": "fonts", "UnknownFontError": "fonts", "font_path": "fonts", "fonts_for": "fonts",
     "load_fonts": "fonts", "draw_glyphs": "glyphs", "render_glyph_line": "glyphs", "PictureError": "pictures",
     "read_picture": "pictures", "normal_text": "texts", "data_folder": ".files",
-    "render_line": "line_image", "to_tensor": "line_image", "to_uint8": "line_image", "Problem": "samples",
-    "build_samples": "samples", "load_samples": "samples", "verify_manifest": "samples", "Scene": "scenes",
-    "SceneLine": "scenes", "render_scene": "scenes", "scene_batch": "scenes",
+    "to_tensor": "batch", "to_uint8": "batch",
 }
 
 __all__ = list(_PLACES)  # noqa: PLE0604

@@ -155,3 +155,28 @@ def _cat(samples: Sequence[Sample], name: str) -> torch.Tensor:
         result[start : start + len(array)].copy_(torch.from_numpy(array))
         start += len(array)
     return result
+
+
+def to_tensor(image: np.ndarray | Sequence[np.ndarray]) -> torch.Tensor:
+    """uint8 picture (H, W, 3), or several of one size, to float32 (B, 3, H, W) in [-1, 1], RGB.
+
+    The scale is that of AnyText2's data: x / 127.5 - 1.
+    """
+    images = [image] if isinstance(image, np.ndarray) and image.ndim == 3 else list(image)
+    for i, one in enumerate(images):
+        if not isinstance(one, np.ndarray) or one.dtype != np.uint8 or one.ndim != 3 or one.shape[2] != 3:
+            found = f"{one.dtype} {one.shape}" if isinstance(one, np.ndarray) else type(one).__name__
+            raise ValueError(f"picture {i} must be a uint8 array of shape (H, W, 3), got {found}")
+    if len({one.shape for one in images}) != 1:
+        raise ValueError(f"the pictures of a batch have one size, got {[one.shape for one in images]}")
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+
+
+def to_uint8(images: torch.Tensor) -> list[np.ndarray]:
+    """(B, 3, H, W) or (3, H, W) in [-1, 1] to B arrays (H, W, 3) uint8; values outside are clipped."""
+    if images.ndim == 3:
+        images = images[None]
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images have shape (B, 3, H, W), got {tuple(images.shape)}")
+    pixels = images.detach().float().cpu().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    return list(pixels.permute(0, 2, 3, 1).contiguous().numpy())

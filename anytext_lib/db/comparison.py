@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from anytext_lib.data.scenes import Scene
 from anytext_lib.db.score import BoxScore, score_boxes
 from anytext_lib.errors import OptionError
 from anytext_lib.ocr.detector import Detection
+from anytext_lib.scenes.rendering import Scene
 
 
 class Detector(Protocol):

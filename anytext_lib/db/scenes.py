@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from anytext_lib.data.line_image import to_tensor
-from anytext_lib.data.scenes import Scene, render_scene
+from anytext_lib.data.batch import to_tensor
 from anytext_lib.db.labels import LabelMaps, make_label_maps, stack_label_maps
 from anytext_lib.errors import OptionError
+from anytext_lib.scenes.rendering import Scene, render_scene
 
 SIDE = 160  # pixels
 HELD_OUT = 10**9  # first seed of the test scenes; training uses smaller ones

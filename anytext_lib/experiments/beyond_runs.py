@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from anytext_lib.data.line_image import to_uint8
+from anytext_lib.data.batch import to_uint8
 from anytext_lib.experiments.arms import SIMPLE, Arm, Measured, weights_row
 from anytext_lib.experiments.compared_runs import PictureProbes, ends, read_words, scores_of
 from anytext_lib.experiments.fine_tuning import (

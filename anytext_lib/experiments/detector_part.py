@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import cycle, islice
 from pathlib import Path
 
-from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.db.detector import DBDetector, save_network
 from anytext_lib.db.scenes import make_batch
 from anytext_lib.db.score import BoxScore, score_boxes
 from anytext_lib.db.training import train_detector
 from anytext_lib.experiments.fine_tuning import PROBES, SCENES
+from anytext_lib.scenes.scene_dataset import SceneDataset
 
 
 def train_on_scenes(path: Path, scenes: int, steps: int, batch: int, held_out: int) -> dict[str, float]:

@@ -19,13 +19,13 @@ import lightning.pytorch as pl
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch, collate
-from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.experiments.arms import SIMPLE, Profile
 from anytext_lib.files import data_folder
 from anytext_lib.losses import Objective, Step, Term
 from anytext_lib.losses.terms import ctc, ocr
 from anytext_lib.models import AnyText2Model
 from anytext_lib.randomness import draw_noise, draw_timesteps, places
+from anytext_lib.scenes.scene_dataset import SceneDataset
 from anytext_lib.training.cache import ReferenceCache, TensorCache
 from anytext_lib.training.callbacks.sampling import eval_mode
 from anytext_lib.training.data import EpochBatches, ResumableLoader

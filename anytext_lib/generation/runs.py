@@ -11,8 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from anytext_lib.data.batch import AnyTextBatch, collate
-from anytext_lib.data.line_image import to_uint8
+from anytext_lib.data.batch import AnyTextBatch, collate, to_uint8
 from anytext_lib.generation.denoise import Branch, Kept
 from anytext_lib.generation.placement import Placement
 from anytext_lib.generation.prepare import Prepared, composited

@@ -135,7 +135,7 @@ class Studio:
 
     def read(self, images: Sequence[np.ndarray], records: Sequence[dict]) -> list[list[str]]:
         """What the judge reads in the lines of each image (H, W, 3) uint8; empty lists without a judge."""
-        from anytext_lib.data.line_image import to_tensor
+        from anytext_lib.data.batch import to_tensor
         from anytext_lib.ocr.crops import crop_lines
 
         read: list[list[str]] = [[] for _ in images]

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from anytext_lib.course import style
-from anytext_lib.data import data_folder, load_samples, scene_batch
-from anytext_lib.data.samples import write_manifest
+from anytext_lib.data import data_folder
 from anytext_lib.losses import ocr_loss
 from anytext_lib.ocr import PPOCRv3Recognizer, crop_lines
+from anytext_lib.scenes import load_samples, scene_batch
+from anytext_lib.scenes.sample_set import write_manifest
 
 SCENES, SPOILT = (17, 2), (8, 1, 6)  # sample scenes; which of their lines get a smudge
 SIZE, TOP, SIDE, ROW = (11.3, 3.2), 2.86, 2.8, 0.255  # inches: figure, upper edge, side of a scene, height of a crop

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
 
-from anytext_lib.data.line_image import to_tensor
-from anytext_lib.data.scene_dataset import SIZE
-from anytext_lib.data.scene_words import draw_word
-from anytext_lib.data.scenes import render_scene
+from anytext_lib.data.batch import to_tensor
 from anytext_lib.models import AnyText2Model, read_config
+from anytext_lib.scenes.rendering import render_scene
+from anytext_lib.scenes.scene_dataset import SIZE
+from anytext_lib.scenes.words import draw_word
 
 PHASES = (
     {"steps": 1000, "learning_rate": 3e-3, "kl_weight": 3e-4, "colour_weight": 0.0, "balanced": False},

@@ -130,7 +130,7 @@ def build_dataset(source: str | Sequence[str], config, seed: int, percent: float
         AnyWordError, StaleIndexError: a file is malformed, or an index out of date.
     """
     if source == SCENES:
-        from anytext_lib.data.scene_dataset import SceneDataset
+        from anytext_lib.scenes.scene_dataset import SceneDataset
 
         return SceneDataset(config=config, seed=seed, **{"split": split, **(scenes or {})})
     paths = [source] if isinstance(source, str) else list(source)

@@ -17,9 +17,8 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from anytext_lib.data.backgrounds import BACKGROUNDS
-from anytext_lib.data.scene_words import draw_word
-from anytext_lib.data.words import CHINESE_WORDS, draw_caption
+from anytext_lib.scenes.palette import BACKGROUNDS
+from anytext_lib.scenes.words import CHINESE_WORDS, draw_caption, draw_word
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 PHRASES = ("Texts that say * ,", "Some words: * ,", "An image with the content of * .", "Writing * and * .")

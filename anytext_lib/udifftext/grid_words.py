@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.data.batch import AnyTextBatch, to_tensor
 from anytext_lib.data.fonts import pil_font
-from anytext_lib.data.line_image import to_tensor
 from anytext_lib.data.lines import TextLines
-from anytext_lib.data.scene_words import split_of, words_of
+from anytext_lib.scenes.words import split_of, words_of
 from anytext_lib.udifftext.model import UDiffTextModel, WordConditions
 
 SIZE = (32, 112)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from anytext_lib.data.batch import to_tensor
 from anytext_lib.data.fonts import fonts_for
-from anytext_lib.data.line_image import render_line, to_tensor
-from anytext_lib.data.scene_words import LETTERS, draw_word, split_of
 from anytext_lib.errors import OptionError
+from anytext_lib.scenes.lettering import render_line
+from anytext_lib.scenes.words import LETTERS, draw_word, split_of
 
 SIZE = (48, 160)
 """Height and width of the pictures in pixels: seven letters at the height that PP-OCRv3 reads."""

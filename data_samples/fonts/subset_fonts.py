@@ -14,7 +14,7 @@ from pathlib import Path
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 
-from anytext_lib.data.words import CHINESE_WORDS, COMMON_CHINESE
+from anytext_lib.scenes.words import CHINESE_WORDS, COMMON_CHINESE
 
 HERE = Path(__file__).parent
 ASCII = "".join(map(chr, range(0x20, 0x7F)))

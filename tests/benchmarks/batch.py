@@ -6,7 +6,8 @@ import itertools
 
 import torch
 
-from anytext_lib.data import TextLines, render_scene, scene_batch
+from anytext_lib.data import TextLines
+from anytext_lib.scenes import render_scene, scene_batch
 
 IMAGES, LINES, SIZE = 3, 5, 512
 

@@ -23,10 +23,10 @@ from anytext_lib.data import (
     collate,
     draw_glyphs,
     render_glyph_line,
-    render_scene,
 )
 from anytext_lib.data.fonts import choose_font
 from anytext_lib.data.glyphs import fit_size, fit_spaces, glyph_box, line_font_size
+from anytext_lib.scenes import render_scene
 from tests.unit.plain_glyphs import base_font, plain_glyphs, plain_line
 
 LINES, SIZE, SCENES = 5, 512, 12

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 from anytext_lib.course.checks.nb00 import check_00_read_picture, check_00_smallest_smudge
-from anytext_lib.data import scene_batch, to_tensor
-from anytext_lib.data.scenes import render_scene
+from anytext_lib.data import to_tensor
 from anytext_lib.ocr import PPOCRv3Recognizer, crop_lines
+from anytext_lib.scenes import scene_batch
+from anytext_lib.scenes.rendering import render_scene
 from tests.unit.exercise_tables import Exercise, exercise_tests
 
 

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anytext_lib.data.scenes import render_scene
 from anytext_lib.db import make_label_maps
 from anytext_lib.db.comparison import compare_detectors, evaluate_detector, f_interval
 from anytext_lib.db.postprocess import find_boxes
 from anytext_lib.db.score import BoxScore, score_boxes
 from anytext_lib.ocr.detector import UNCLIP, Detection, boxes
+from anytext_lib.scenes.rendering import render_scene
 
 SIZE = (96, 160)
 WORD = [[20.0, 30], [120, 30], [120, 60], [20, 60]]

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from anytext_lib.cli import main
-from anytext_lib.data.scenes import render_scene
 from anytext_lib.db import DBLoss
 from anytext_lib.db.detector import DBDetector, load_network, save_network
 from anytext_lib.db.network import DBNet
 from anytext_lib.db.scenes import HELD_OUT, held_out_scenes, make_batch, scene_labels, training_batches
 from anytext_lib.db.training import train_detector
+from anytext_lib.scenes.rendering import render_scene
 
 TINY = {"widths": (4, 4, 4, 4, 4), "neck": 8, "head": 4}
 

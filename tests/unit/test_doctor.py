@@ -90,7 +90,7 @@ def test_little_memory_is_reported(monkeypatch):
 
 
 def test_changed_sample_data_are_reported(monkeypatch):
-    monkeypatch.setattr("anytext_lib.data.samples.verify_manifest", lambda: ["scene_01.png: has changed"])
+    monkeypatch.setattr("anytext_lib.scenes.sample_set.verify_manifest", lambda: ["scene_01.png: has changed"])
     status, said = report()
     assert status == 1 and "scene_01.png: has changed" in said and "git checkout -- data_samples" in said
 

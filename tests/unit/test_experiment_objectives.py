@@ -8,7 +8,6 @@ import torch
 
 from anytext_lib.course.paths import CourseError
 from anytext_lib.data.batch import collate
-from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.db.network import DBNet
 from anytext_lib.experiments import objectives
 from anytext_lib.experiments.allocations import peak_mib
@@ -21,6 +20,7 @@ from anytext_lib.losses.step import text_region
 from anytext_lib.losses.terms import region, simple
 from anytext_lib.models import AnyText2Model
 from anytext_lib.randomness import draw_noise
+from anytext_lib.scenes.scene_dataset import SceneDataset
 from anytext_lib.training import AnyText2Training
 from anytext_lib.udifftext.capture import capture_attention
 from anytext_lib.udifftext.terms import finest, local, local_loss, sequence, star_tokens, token_spans, word_tokens

@@ -7,8 +7,8 @@ from fontTools.ttLib import TTFont
 
 from anytext_lib.data import MissingGlyphError, UnknownFontError, font_path, fonts_for, load_fonts
 from anytext_lib.data.fonts import check_coverage
-from anytext_lib.data.words import CHINESE_WORDS, LATIN_PHRASES, LATIN_WORDS
 from anytext_lib.errors import MissingFileError
+from anytext_lib.scenes.words import CHINESE_WORDS, LATIN_PHRASES, LATIN_WORDS
 
 FONTS = load_fonts()
 

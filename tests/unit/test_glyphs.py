@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from anytext_lib.data import UnknownFontError, draw_glyphs, font_path, load_samples, render_glyph_line
+from anytext_lib.data import UnknownFontError, draw_glyphs, font_path, render_glyph_line
 from anytext_lib.data.fonts import MissingGlyphError, characters_of, choose_font
 from anytext_lib.data.glyphs import fit_size, fit_spaces, glyph_box, line_font_size
 from anytext_lib.data.lines import polygon_mask
+from anytext_lib.scenes import load_samples
 from tests.unit.plain_glyphs import base_font, plain_glyphs, plain_line
 
 ANGLES = (0, 7, -25, 50, -72, 84, 90)

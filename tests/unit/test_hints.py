@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from anytext_lib.data import render_line
 from anytext_lib.data.hints import font_hint
+from anytext_lib.scenes import render_line
 
 SIZE = (64, 192)
 IMAGE = render_line("Garden", "RobotoSlab", SIZE)

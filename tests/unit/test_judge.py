@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from anytext_lib.data import render_line, to_tensor
+from anytext_lib.data import to_tensor
 from anytext_lib.ocr import Judge, PPOCRv3Recognizer, WeightsError
 from anytext_lib.ocr import judge as judges
 from anytext_lib.ocr.charset import Reading
+from anytext_lib.scenes import render_line
 
 WORDS = ["COFFEE", "Hello World", "SALE 50%", "Restaurant", "OPEN 24h", "PyTorch", "diffusion", "Museum"]
 CHINESE = ["欢迎光临", "北京大学", "今日特价"]

@@ -13,8 +13,8 @@ from anytext_lib.cli import build_parser, main
 from anytext_lib.course.paths import notebooks_folder
 from anytext_lib.data import data_folder, write_anyword
 from anytext_lib.data.anyword import AnnotatedImage
-from anytext_lib.data.scene_dataset import SceneDataset
 from anytext_lib.generation import AnyText2Pipeline
+from anytext_lib.scenes.scene_dataset import SceneDataset
 
 
 def blocks(language):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anytext_lib.data import render_scene, scene_batch
 from anytext_lib.ocr import crop_lines, crop_widths
 from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.ocr.padding import REACH, SIDE, TOGETHER, needed_columns, seams
+from anytext_lib.scenes import render_scene, scene_batch
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anytext_lib.data import AnnotatedImage, Annotation, SampleConfig, build_sample, render_scene
+from anytext_lib.data import AnnotatedImage, Annotation, SampleConfig, build_sample
 from anytext_lib.data.lines import line_quad, polygon_mask
+from anytext_lib.scenes import render_scene
 
 PLAIN = SampleConfig(mask_ratio=0.0, position_jitter=False, font_hint_prob=1.0, image_size=128)
 

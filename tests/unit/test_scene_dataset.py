@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from anytext_lib.data.batch import collate
-from anytext_lib.data.scene_dataset import MIXED, STYLE, SceneDataset, scene_record
-from anytext_lib.data.scene_words import LETTERS, SPLITS, chinese_words_of, draw_chinese, draw_word, split_of, words_of
+from anytext_lib.scenes.scene_dataset import MIXED, STYLE, SceneDataset, scene_record
+from anytext_lib.scenes.words import LETTERS, SPLITS, chinese_words_of, draw_chinese, draw_word, split_of, words_of
 
 
 def same(a, b) -> bool:

@@ -8,21 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from anytext_lib.data import (
-    MissingGlyphError,
-    fonts_for,
-    load_fonts,
-    render_line,
-    render_scene,
-    scene_batch,
-    to_tensor,
-    to_uint8,
-)
-from anytext_lib.data.backgrounds import BACKGROUNDS
-from anytext_lib.data.colours import contrast
-from anytext_lib.data.lettering import box_corners, draw_ink, place_mask, transform
+from anytext_lib.data import MissingGlyphError, fonts_for, load_fonts, to_tensor, to_uint8
 from anytext_lib.data.lines import polygon_mask
-from anytext_lib.data.scenes import MARGIN, SceneStyle
+from anytext_lib.scenes import render_line, render_scene, scene_batch
+from anytext_lib.scenes.lettering import box_corners, draw_ink, place_mask, transform
+from anytext_lib.scenes.painting import MARGIN, SceneStyle
+from anytext_lib.scenes.palette import BACKGROUNDS, contrast
 
 SCENES = [render_scene(seed, size) for seed in range(12) for size in (256, (64, 192), (200, 320))]
 
@@ -40,7 +31,7 @@ def test_a_scene_depends_on_its_seed_only():
 
 
 def test_a_scene_is_the_same_in_another_process():
-    code = ("import hashlib; from anytext_lib.data import render_scene;"
+    code = ("import hashlib; from anytext_lib.scenes import render_scene;"
             "print(hashlib.sha256(render_scene(3, 128).image.tobytes()).hexdigest())")
     seen = {subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, check=True,
                            capture_output=True, text=True).stdout for seed in ("1", "2")}

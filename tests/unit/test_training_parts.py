@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anytext_lib.data.lines import TextLines
-from anytext_lib.data.scene_dataset import SIZE
 from anytext_lib.losses import LossWeightSchedule
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
+from anytext_lib.scenes.scene_dataset import SIZE
 from anytext_lib.training import storage
 from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
 from anytext_lib.training.callbacks import ProgressBar

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from anytext_lib.data import data_folder
-from anytext_lib.data.scene_words import split_of
+from anytext_lib.scenes.words import split_of
 from anytext_lib.udifftext.capture import capture_attention
 from anytext_lib.udifftext.grid_training import GridData, draw_step, fit, grid_terms, look, take
 from anytext_lib.udifftext.grid_words import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anytext_lib.data.scene_words import split_of
+from anytext_lib.scenes.words import split_of
 from anytext_lib.udifftext import contrastive, pretraining
 from anytext_lib.udifftext.characters import PRINTABLE, UnknownCharacterError
 from anytext_lib.udifftext.contrastive import ImageTokens, PretrainingHeads, contrastive_loss, retrieval_accuracy

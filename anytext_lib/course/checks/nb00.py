@@ -23,7 +23,7 @@ def check_00_smallest_smudge(answer: int, read: Callable[[int], str], text: str)
 
 def check_00_read_picture(function: Callable) -> None:
     """`function(scene)` gives the texts that are read; probed with scenes whose annotation is not what stands there."""
-    from anytext_lib.data.scenes import render_scene
+    from anytext_lib.scenes.rendering import render_scene
 
     def read(scene):
         return result_of("read_picture", function, scene,

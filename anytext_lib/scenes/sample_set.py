@@ -1,7 +1,7 @@
 """The sample set: 48 rendered scenes in the AnyWord form, and a manifest with hashes of every file.
 
-    python -m anytext_lib.data.samples --write     draws the scenes again and writes images, annotations, manifest
-    python -m anytext_lib.data.samples --verify    checks the manifest, and that the scenes can be drawn again
+    python -m anytext_lib.scenes.sample_set --write     draws the scenes again and writes images, annotations, manifest
+    python -m anytext_lib.scenes.sample_set --verify    checks the manifest, and that the scenes can be drawn again
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword, write_anyword
 from anytext_lib.data.pictures import PictureError
-from anytext_lib.data.scenes import Scene, SceneLine, render_scene
 from anytext_lib.errors import MissingFileError
 from anytext_lib.files import data_folder
+from anytext_lib.scenes.rendering import Scene, SceneLine, render_scene
 
 COUNT, SIZE, QUALITY, FIRST_SEED = 48, 512, 93, 0
 ANNOTATIONS, IMAGES, MANIFEST = "annotations.json", "images", "manifest.json"
@@ -73,7 +73,7 @@ def load_samples(folder: str | os.PathLike | None = None) -> list[Scene]:
     root = data_folder(folder)
     if not (root / ANNOTATIONS).is_file():
         raise MissingFileError(f"no {ANNOTATIONS} in {root}: restore it from the repository, or run "
-                                "`python -m anytext_lib.data.samples --write`")
+                                "`python -m anytext_lib.scenes.sample_set --write`")
     return [_load_scene(entry) for entry in read_anyword(root / ANNOTATIONS)]
 
 
@@ -153,7 +153,8 @@ def _fingerprint(path: Path) -> dict:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: --write or --verify; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m anytext_lib.data.samples", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m anytext_lib.scenes.sample_set",
+                                     description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--write", action="store_true", help="draw the scenes and write them")
     what.add_argument("--verify", action="store_true", help="check hashes, and that the scenes are drawn the same")

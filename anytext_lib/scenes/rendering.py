@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from anytext_lib.data.backgrounds import BACKGROUNDS
-from anytext_lib.data.layout import Placement, perspective, place
-from anytext_lib.data.lettering import draw_ink
-from anytext_lib.data.line_image import finish, render_line, to_tensor, to_uint8
+from anytext_lib.data.batch import to_tensor
 from anytext_lib.data.lines import TextLines, polygon_mask
-from anytext_lib.data.painting import MARGIN, PlannedLine, SceneStyle, draw_line, draw_panel, plan_line
-from anytext_lib.data.words import draw_caption
-
-__all__ = ["Scene", "SceneLine", "SceneStyle", "render_scene", "scene_batch", "render_line", "to_tensor", "to_uint8",
-           "MARGIN"]
+from anytext_lib.scenes.lettering import draw_ink, finish
+from anytext_lib.scenes.painting import PlannedLine, SceneStyle, draw_line, draw_panel, plan_line
+from anytext_lib.scenes.palette import BACKGROUNDS
+from anytext_lib.scenes.placing import PlacedBoxes, perspective, place
+from anytext_lib.scenes.words import draw_caption
 
 ANYTHING = SceneStyle()
 
@@ -174,7 +171,7 @@ def _plan(rng, size, texts, n_lines, languages, max_chars, invalid, style) -> li
     return [first, *plans]
 
 
-def _fit_lines(rng, plans, size, layout, view, effects, all_of_them, style) -> tuple[list[PlannedLine], Placement]:
+def _fit_lines(rng, plans, size, layout, view, effects, all_of_them, style) -> tuple[list[PlannedLine], PlacedBoxes]:
     while plans:
         order = [int(i) for i in rng.permutation(len(plans))]
         shuffled = [plans[i] for i in order]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anytext_lib.data.lettering import box_corners, transform
+from anytext_lib.scenes.lettering import box_corners, transform
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Result of a layout.
+class PlacedBoxes:
+    """Boxes that have found their place on a picture.
 
     Attributes:
         matrices: (n, 3, 3), from a box centred on 0 (pixels, before perspective) to edge coordinates of the picture.
@@ -37,7 +37,7 @@ def perspective(rng: np.random.Generator, size: tuple[int, int], strength: float
 
 
 def place(rng: np.random.Generator, boxes: np.ndarray, heights: np.ndarray, smallest: np.ndarray,
-          size: tuple[int, int], style: str, view: np.ndarray, tilt: float = 1.0) -> Placement | None:
+          size: tuple[int, int], style: str, view: np.ndarray, tilt: float = 1.0) -> PlacedBoxes | None:
     """Place boxes on a picture, shrinking all of them step by step until they fit.
 
     Args:
@@ -61,7 +61,7 @@ def place(rng: np.random.Generator, boxes: np.ndarray, heights: np.ndarray, smal
             quads = np.stack([transform(box_corners((-w / 2, -h / 2, w / 2, h / 2)), m)
                               for (w, h), m in zip(boxes * shrink, matrices, strict=True)])
             if _inside(quads, size) and not _overlap(quads):
-                return Placement(matrices, quads, shrink, None if panel is None else transform(panel, view))
+                return PlacedBoxes(matrices, quads, shrink, None if panel is None else transform(panel, view))
         shrink *= 0.93
     return None
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anytext_lib.data import AnyWordError, data_folder, load_samples, scene_batch, verify_manifest
-from anytext_lib.data import samples as module
-from anytext_lib.data.samples import compare_with_renderer, main, sample_scenes
+from anytext_lib.data import AnyWordError, data_folder
 from anytext_lib.errors import MissingFileError
 from anytext_lib.files import find_sample
 from anytext_lib.ocr import Judge, crop_lines
+from anytext_lib.scenes import load_samples, scene_batch, verify_manifest
+from anytext_lib.scenes import sample_set as module
+from anytext_lib.scenes.sample_set import compare_with_renderer, main, sample_scenes
 
 
 @pytest.fixture(scope="module")

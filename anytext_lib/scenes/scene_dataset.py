@@ -13,8 +13,9 @@ from torch.utils.data import Dataset
 from anytext_lib.data.anyword import AnnotatedImage, Annotation
 from anytext_lib.data.batch import Sample
 from anytext_lib.data.sample import SampleConfig, build_sample
-from anytext_lib.data.scene_words import SPLITS, draw_chinese, draw_word, words_of
-from anytext_lib.data.scenes import Scene, SceneStyle, render_scene
+from anytext_lib.scenes.painting import SceneStyle
+from anytext_lib.scenes.rendering import Scene, render_scene
+from anytext_lib.scenes.words import SPLITS, draw_chinese, draw_word, words_of
 
 SIZE = (64, 192)  # of the mini model's scenes: height and width in pixels
 STYLE = SceneStyle(fonts=("Montserrat", "Oswald", "RobotoSlab", "Fredoka", "ComicNeue", "DMSerifDisplay"),

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anytext_lib.data.backgrounds import BACKGROUNDS
-from anytext_lib.data.colours import FreePalette, Palette, contrast, luminance, readable_ink
 from anytext_lib.data.fonts import fonts_for, load_fonts
-from anytext_lib.data.lettering import Ink, box_corners, draw_ink, place_mask
 from anytext_lib.data.lines import polygon_mask
-from anytext_lib.data.words import draw_text
+from anytext_lib.scenes.lettering import Ink, box_corners, draw_ink, place_mask
+from anytext_lib.scenes.palette import BACKGROUNDS, FreePalette, Palette, contrast, luminance, readable_ink
+from anytext_lib.scenes.words import draw_text
 
 TROUBLES = {"blurred": 0.27, "tiny": 0.18, "faint": 0.25, "struck": 0.3}  # with their shares
 CONNECTED = ("Merienda", "Caveat")  # scripts whose letters touch: never spaced out

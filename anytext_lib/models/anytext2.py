@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from diffusers import AutoencoderKL
@@ -12,7 +12,6 @@ from transformers import CLIPTokenizer
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.diffusion import scaled_linear_abar
-from anytext_lib.models import storage
 from anytext_lib.models.attnx import build_attnx_unet, set_attnx_scale
 from anytext_lib.models.caption_encoder import CaptionEncoder, build_text_encoder
 from anytext_lib.models.conditions import Conditions
@@ -82,7 +81,9 @@ class AnyText2Model(nn.Module):
     def from_pretrained(cls, folder: str | os.PathLike, device: torch.device | str = "cpu",
                         dtype: torch.dtype = torch.float32) -> AnyText2Model:
         """A model from a folder that ``save_pretrained`` wrote; StorageError if it is incomplete or damaged."""
-        return storage.load(cls, folder, device, dtype)
+        from anytext_lib.models.storage import load
+
+        return load(folder, device, dtype)
 
     def save_pretrained(self, folder: str | os.PathLike, dtype: torch.dtype | None = None) -> None:
         """Write configuration, weights (safetensors) and tokenizer into ``folder``.
@@ -90,14 +91,34 @@ class AnyText2Model(nn.Module):
         Args:
             dtype: in which the weights are stored, torch.float16 for half the size; None keeps them exactly.
         """
-        storage.save(self, folder, dtype)
+        from anytext_lib.models.storage import save
+
+        save(self, folder, dtype)
 
     @classmethod
     def from_upstream(cls, path: str | os.PathLike, **options) -> AnyText2Model:
-        """A model from one of upstream's checkpoints; see ``models.convert``."""
-        from anytext_lib.models.convert import model_from_upstream
+        """A model from one of upstream's checkpoints; see ``upstream.convert``."""
+        from anytext_lib.upstream.convert import model_from_upstream
 
         return model_from_upstream(path, **options)
+
+    def materialise(self, fill: Callable[[str], object] = lambda part: None, device: torch.device | str = "cpu",
+                    dtype: torch.dtype = torch.float32) -> AnyText2Model:
+        """Give a model that was built on the meta device its weights, and set evaluation mode.
+
+        Args:
+            fill: is called with the name of each part, to set all weights of that part, which lie uninitialised on
+                the CPU; by default they stay so.
+            device, dtype: where to move the parts then; the recogniser stays in float32.
+        """
+        self.to_empty(device="cpu")
+        ids = torch.arange(self.text_encoder.config.max_position_embeddings)
+        self.text_encoder.embeddings.position_ids = ids.expand(1, -1)  # the one tensor that no file holds
+        for name, _ in list(self.named_children()):
+            fill(name)
+            wanted = torch.float32 if name == "recognizer" else dtype
+            nn.Module.to(getattr(self, name), device=device, dtype=wanted)  # diffusers' own warns of any dtype
+        return self.eval()
 
     def load_recognizers(self, source: nn.Module) -> None:
         """Give the frozen recogniser, and the style recogniser if there is one, the weights of ``source``."""

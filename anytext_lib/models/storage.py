@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -20,13 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from anytext_lib.errors import AnyTextError
-from anytext_lib.models.checkpoint_files import CheckpointError, require_finite
+from anytext_lib.models.anytext2 import AnyText2Model
 from anytext_lib.models.config import FORMAT, ModelConfigError
 from anytext_lib.models.tokenizers import TokenizerError
 from anytext_lib.ocr.trainable import TrainableRecognizer
-
-if TYPE_CHECKING:
-    from anytext_lib.models.anytext2 import AnyText2Model
 
 CONFIG = "anytext2.json"
 WEIGHTS = {"vae": "diffusion_pytorch_model.safetensors", "unet": "diffusion_pytorch_model.safetensors",
@@ -47,25 +45,53 @@ def save(model: AnyText2Model, folder: str | os.PathLike, dtype: torch.dtype | N
     root.mkdir(parents=True, exist_ok=True)
     (root / CONFIG).unlink(missing_ok=True)
     packaged = _is_packaged(model.recognizer)
-    for name, file in WEIGHTS.items():
-        if name == "recognizer" and packaged:
-            continue
-        part = getattr(model, name)
-        (root / name).mkdir(exist_ok=True)
-        if hasattr(part, "save_config"):
-            part.save_config(root / name)
-        elif hasattr(part, "config"):
-            part.config.to_json_file(root / name / "config.json")
-        save_file(_stored(part, dtype), root / name / file, metadata={"format": "pt"})
-    config = model.config | {"format": FORMAT, "tokenizer": _save_tokenizer(model, root),
-                             "recognizer": PACKAGED if packaged else "recognizer"}
+    for name in WEIGHTS:
+        if name != "recognizer" or not packaged:
+            part = getattr(model, name)
+            save_part(part, _stored(part, dtype), root / name)
+    save_config(model, root, _save_tokenizer(model, root), PACKAGED if packaged else "recognizer")
+
+
+def save_part(part: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write the configuration of ``part``, if it has one, and its ``tensors`` into ``folder``, named as the part."""
+    folder.mkdir(exist_ok=True)
+    if hasattr(part, "save_config"):
+        part.save_config(folder)
+    elif hasattr(part, "config"):
+        part.config.to_json_file(folder / "config.json")
+    save_tensors(tensors, folder / WEIGHTS[folder.name])
+
+
+def save_config(model: AnyText2Model, root: Path, tokenizer: str, recognizer: str = "recognizer") -> None:
+    """Write the model's configuration, whole or not at all, naming the folders of tokenizer and recogniser."""
+    config = model.config | {"format": FORMAT, "tokenizer": tokenizer, "recognizer": recognizer}
     temporary = root / f".{CONFIG}.new"
     temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, root / CONFIG)
 
 
-def load(cls: type[AnyText2Model], folder: str | os.PathLike, device: torch.device | str,
-         dtype: torch.dtype) -> AnyText2Model:
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, torch_format: bool = False) -> None:
+    """Write tensors as safetensors or as ``torch.save`` does; OSError, as of any file, if they cannot be written."""
+    taken, apart = set(), {}
+    for name, tensor in tensors.items():
+        tensor = tensor.contiguous()
+        apart[name] = tensor.clone() if tensor.data_ptr() in taken else tensor  # safetensors refuses shared memory
+        taken.add(tensor.data_ptr())
+    try:
+        if torch_format:
+            with open(path, "wb") as file:
+                torch.save(apart, file)
+        else:
+            save_file(apart, path, metadata={"format": "pt"})
+    except (RuntimeError, SafetensorError) as error:  # safetensors tells the system's error in words, torch as context
+        told = re.search(r"os error (\d+)", str(error))
+        number = int(told[1]) if told else getattr(error.__context__, "errno", None)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def load(folder: str | os.PathLike, device: torch.device | str, dtype: torch.dtype) -> AnyText2Model:
     """The model that ``save`` wrote.
 
     Raises:
@@ -77,20 +103,17 @@ def load(cls: type[AnyText2Model], folder: str | os.PathLike, device: torch.devi
                            "saving was interrupted)")
     try:
         with torch.device("meta"):
-            model = cls(root / CONFIG)
+            model = AnyText2Model(root / CONFIG)
     except ModelConfigError as error:
         raise StorageError(str(error)) from error
-    model.to_empty(device="cpu")
-    model.text_encoder.embeddings.position_ids = _position_ids(model.text_encoder)
-    for name, file in WEIGHTS.items():
-        part = getattr(model, name)
+
+    def fill(name: str) -> None:
         if name == "recognizer" and model.config.get("recognizer") == PACKAGED:
-            part.load_state_dict(TrainableRecognizer.from_pretrained().state_dict())
-            continue
-        load_part(part, root / name / file)
-    for name in WEIGHTS:  # nn.Module's own: diffusers' warns whenever it is told a dtype
-        nn.Module.to(getattr(model, name), device=device, dtype=torch.float32 if name == "recognizer" else dtype)
-    return model.eval()
+            model.recognizer.load_state_dict(TrainableRecognizer.from_pretrained().state_dict())
+        else:
+            load_part(getattr(model, name), root / name / WEIGHTS[name])
+
+    return model.materialise(fill, device, dtype)
 
 
 def load_part(part: nn.Module, path: Path) -> None:
@@ -116,11 +139,15 @@ def load_part(part: nn.Module, path: Path) -> None:
         raise StorageError(f"{path} does not fit at {wrong[0]}: it holds {tuple(tensors[wrong[0]].shape)}, expected "
                            f"{tuple(own[wrong[0]].shape)} ({len(wrong)} such tensors)")
     for name, tensor in tensors.items():
-        try:
-            require_finite(path, name, tensor)
-        except CheckpointError as error:
-            raise StorageError(str(error)) from error
+        require_finite(path, name, tensor)
     part.load_state_dict(tensors)
+
+
+def require_finite(path: str | os.PathLike, name: str, tensor: torch.Tensor, error: type = StorageError) -> None:
+    """``error`` if a weight is NaN or infinite; tensors of integers pass."""
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise error(f"{path} holds NaN or infinite values in {name}: the training that wrote it had diverged, or the "
+                    "file is damaged; take an earlier checkpoint")
 
 
 def _save_tokenizer(model: AnyText2Model, root: Path) -> str:
@@ -133,11 +160,6 @@ def _save_tokenizer(model: AnyText2Model, root: Path) -> str:
     except TokenizerError:
         return model.config["tokenizer"]
     return TOKENIZER
-
-
-def _position_ids(text_encoder: nn.Module) -> torch.Tensor:
-    """The one tensor that is made and not stored."""
-    return torch.arange(text_encoder.config.max_position_embeddings).expand(1, -1)
 
 
 def _stored(part: nn.Module, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:

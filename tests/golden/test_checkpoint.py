@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from anytext_lib.models.accounting import account_upstream, key_maps
-from anytext_lib.models.checkpoint_files import Entry
-from anytext_lib.models.convert import meta_model
 from anytext_lib.models.freezing import Freezing, count, trainable_parameters
-from anytext_lib.models.upstream_keys import PARTS
+from anytext_lib.upstream.checkpoint import account_upstream, key_maps
+from anytext_lib.upstream.convert import meta_model
+from anytext_lib.upstream.keys import PARTS
 from tests.golden.cases import golden_files
 
 every_checkpoint = pytest.mark.parametrize("path", golden_files("checkpoint", "*_sd15_state_dict.json.gz"))
@@ -35,7 +34,8 @@ def official():
 @every_checkpoint
 def test_every_tensor_is_accounted_for(path, official):
     golden = read(path)
-    entries = {name: Entry(getattr(torch, dtype), tuple(shape)) for name, shape, dtype in golden["tensors"]}
+    entries = {name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+               for name, shape, dtype in golden["tensors"]}
     account = account_upstream(entries, official, path.name)
     assert set(account.used) | set(account.unused) == set(entries)
     assert len(set(account.used.values())) == len(account.used) == len(entries) - len(account.unused)

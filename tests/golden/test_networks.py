@@ -19,19 +19,12 @@ from anytext_lib.models import TextEmbedding, WriteNet, build_attnx_unet, set_at
 from anytext_lib.models.caption_encoder import place_lines, split_windows
 from anytext_lib.models.encoder import ControlResiduals
 from anytext_lib.models.line_images import glyph_crops
-from anytext_lib.models.upstream_config import text_embedding_from_yaml, unet_from_yaml, writenet_from_yaml
-from anytext_lib.models.upstream_keys import (
-    embedding_from_upstream,
-    embedding_to_upstream,
-    unet_from_upstream,
-    unet_to_upstream,
-    writenet_from_upstream,
-    writenet_to_upstream,
-)
 from anytext_lib.ocr import PPOCRv3Recognizer
 from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.upstream.keys import KeyMap
 from tests.golden.cases import golden_files, load
 from tests.golden.closeness import assert_close
+from tests.golden.upstream_config import text_embedding_from_yaml, unet_from_yaml, writenet_from_yaml
 
 every_io = pytest.mark.parametrize("path", golden_files("networks", "control_unet_io*.npz"))
 every_embedding = pytest.mark.parametrize("path", golden_files("networks", "embedding_manager_io*.npz"))
@@ -45,6 +38,14 @@ def state_near(path: Path, name: str) -> dict[str, torch.Tensor]:
     """The state dict ``name`` that belongs to the file of values ``path`` (same ending of the name), in float32."""
     ending = path.stem.removeprefix("control_unet_io").removeprefix("embedding_manager_io")
     return {key: value.float() for key, value in load_file(path.with_name(f"{name}{ending}.safetensors")).items()}
+
+
+def from_upstream(part: str, state: dict[str, torch.Tensor], config=None) -> dict[str, torch.Tensor]:
+    return KeyMap(part, config).state_to_ours(state)
+
+
+def to_upstream(part: str, state: dict, config=None) -> dict:
+    return KeyMap(part, config).state_to_upstream(state)
 
 
 def tensors(case: dict[str, np.ndarray], *names: str) -> list[torch.Tensor]:
@@ -70,13 +71,13 @@ def writenet(path: Path, meta: dict, **changes) -> WriteNet:
         state = {name: value for name, value in state.items() if not name.startswith("glyph_block")}
         state |= state_near(path, "controlnet_tiny_glyphscale2_glyph_block")
     network = WriteNet(**(writenet_from_yaml(meta["cfg_control"]) | changes))
-    network.load_state_dict(writenet_from_upstream(state, network.config))
+    network.load_state_dict(from_upstream("writenet", state, network.config))
     return network
 
 
 def unet(path: Path, meta: dict):
     network = build_attnx_unet(unet_from_yaml(meta["cfg_unet"]))
-    network.load_state_dict(unet_from_upstream(state_near(path, "unet_tiny"), network.config))
+    network.load_state_dict(from_upstream("unet", state_near(path, "unet_tiny"), network.config))
     return network
 
 
@@ -140,8 +141,8 @@ def test_gradients(path):
     network.encoder_no_grad = True
     added = control(writer, case, text)
     network(x, t, image, added.down, added.mid).sample.square().mean().backward()
-    assert_norms(unet_to_upstream(gradients(network), network.config), meta["unet_grad_norm"])
-    assert_norms(writenet_to_upstream(gradients(writer), writer.config), meta["control_grad_norm"])
+    assert_norms(to_upstream("unet", gradients(network), network.config), meta["unet_grad_norm"])
+    assert_norms(to_upstream("writenet", gradients(writer), writer.config), meta["control_grad_norm"])
     for own, name in ((image.grad, "grad_img_ctx"), (text.grad, "grad_text_ctx")):
         largest = np.abs(case[name]).max()
         assert_close(own, case[name], rtol=GRADIENT, atol=GRADIENT * largest)
@@ -151,7 +152,7 @@ def test_gradients(path):
 def embedding(path: Path, **changes) -> tuple[dict, dict, TextEmbedding]:
     case, meta = load(path)
     network = TextEmbedding(**(text_embedding_from_yaml(meta["yaml"]) | changes))
-    state = embedding_from_upstream(state_near(path, "embedding_manager_tiny_without_font_predictor"))
+    state = from_upstream("text_embedding", state_near(path, "embedding_manager_tiny_without_font_predictor"))
     recognizer = TrainableRecognizer.from_pretrained().state_dict()
     state |= {f"style_recognizer.{name}": value for name, value in recognizer.items()}
     network.load_state_dict(state)
@@ -222,7 +223,8 @@ def test_embedding_gradients(path):
         pytest.skip(f"{path.name} has no gradients")
     network.zero_grad()
     network(**embedding_inputs(path)).square().mean().backward()
-    assert_norms(embedding_to_upstream(gradients(network)), meta["grad_norm"], 3 * GRADIENT)  # through 40 layers
+    found = to_upstream("text_embedding", gradients(network))
+    assert_norms(found, meta["grad_norm"], 3 * GRADIENT)  # through 40 layers
 
 
 @every_split

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from anytext_lib.cli import main
 from anytext_lib.models import AnyText2Model, read_config
 from anytext_lib.models.attnx import EXTRA
-from anytext_lib.models.checkpoint_files import CheckpointError
-from anytext_lib.models.scratch import BASE, OLD_ATTENTION, check, init_from_sd15
-from anytext_lib.models.upstream_keys import UnknownKeysError
 from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.upstream.checkpoint import CheckpointError
+from anytext_lib.upstream.keys import UnknownKeysError
+from anytext_lib.upstream.scratch import BASE, OLD_ATTENTION, check, init_from_sd15
 from tests.unit.upstream_files import upstream_state
 
 PREFIXES = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")

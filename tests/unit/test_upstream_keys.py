@@ -6,17 +6,7 @@ import pytest
 import torch
 
 from anytext_lib.models import AnyText2Model, read_config
-from anytext_lib.models.upstream_keys import (
-    PARTS,
-    KeyMap,
-    UnknownKeysError,
-    clip_from_upstream,
-    embedding_from_upstream,
-    embedding_to_upstream,
-    unet_from_upstream,
-    vae_from_upstream,
-    vae_to_upstream,
-)
+from anytext_lib.upstream.keys import PARTS, KeyMap, UnknownKeysError
 
 
 def meta_model(**unet) -> AnyText2Model:
@@ -86,17 +76,18 @@ def test_auto_encoders_attention_changes_shape():
     state = {"encoder.mid.attn_1.q.weight": torch.arange(9.0).reshape(3, 3, 1, 1),
              "encoder.mid.attn_1.q.bias": torch.ones(3), "quant_conv.weight": torch.ones(8, 8, 1, 1)}
     config = {"layers_per_block": 1, "block_out_channels": (4, 4)}
-    ours = vae_from_upstream(state, config)
+    names = KeyMap("vae", config)
+    ours = names.state_to_ours(state)
     assert ours["encoder.mid_block.attentions.0.to_q.weight"].shape == (3, 3)
     assert ours["quant_conv.weight"].shape == (8, 8, 1, 1)
-    back = vae_to_upstream(ours, config)
+    back = names.state_to_upstream(ours)
     assert all(torch.equal(back[name], value) for name, value in state.items())
 
 
 def test_clip_with_and_without_the_prefix():
     names = KeyMap("text_encoder")
     assert names.to_upstream("text_model.final_layer_norm.bias") == names.to_upstream("final_layer_norm.bias")
-    assert set(clip_from_upstream({"transformer.text_model.final_layer_norm.bias": torch.ones(1)})) == {
+    assert set(names.state_to_ours({"transformer.text_model.final_layer_norm.bias": torch.ones(1)})) == {
         "final_layer_norm.bias"}
 
 
@@ -107,13 +98,13 @@ def test_prefixes_end_at_dots():
 
 def test_unknown_names_are_refused_and_listed():
     with pytest.raises(UnknownKeysError, match="2 unexpected tensors in upstream's text_embedding") as caught:
-        embedding_from_upstream({"proj.0.bias": torch.ones(1), "y": torch.ones(1), "x.z": torch.ones(1)})
+        KeyMap("text_embedding").state_to_ours({"proj.0.bias": torch.ones(1), "y": torch.ones(1), "x.z": torch.ones(1)})
     assert caught.value.names == ["x.z", "y"]
     with pytest.raises(UnknownKeysError, match="our text_embedding"):
-        embedding_to_upstream({"proj.0.bias": torch.ones(1)})
+        KeyMap("text_embedding").state_to_upstream({"proj.0.bias": torch.ones(1)})
 
 
 def test_attention_where_the_configuration_has_none_is_refused():
     config = meta_model(attention_levels=[], attnx_levels=[], attnx_mid=False).unet.config
     with pytest.raises(UnknownKeysError, match=r"input_blocks.1.1.norm.weight"):
-        unet_from_upstream({"input_blocks.1.1.norm.weight": torch.ones(1)}, config)
+        KeyMap("unet", config).state_to_ours({"input_blocks.1.1.norm.weight": torch.ones(1)})

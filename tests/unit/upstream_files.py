@@ -6,8 +6,8 @@ import torch
 
 from anytext_lib.diffusion import schedule_buffers
 from anytext_lib.models import AnyText2Model
-from anytext_lib.models.accounting import key_maps
-from anytext_lib.models.upstream_keys import PARTS
+from anytext_lib.upstream.checkpoint import key_maps
+from anytext_lib.upstream.keys import PARTS
 
 
 def upstream_state(model: AnyText2Model) -> dict[str, torch.Tensor]:

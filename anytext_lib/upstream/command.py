@@ -41,7 +41,7 @@ def run_convert(options: Namespace) -> int:
 
 
 def _carry_out(options: Namespace) -> str:
-    from anytext_lib.models import convert
+    from anytext_lib.upstream import convert
 
     paths = list(options.paths or [])
     if options.init_from_sd15 is not None:
@@ -58,7 +58,7 @@ def _carry_out(options: Namespace) -> str:
 
 
 def _scratch(options: Namespace, paths: list[Path]) -> str:
-    from anytext_lib.models import scratch
+    from anytext_lib.upstream import scratch
 
     if len(paths) != 1 or options.dry_run:
         raise OptionError(f"got {len(paths)} paths: --init-from-sd15 takes only TARGET, the folder to write, and no "

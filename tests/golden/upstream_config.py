@@ -1,4 +1,4 @@
-"""Upstream's configurations (YAML of ldm and AnyText2) as this library's."""
+"""Upstream's configurations (YAML of ldm and AnyText2) as this library's, for the golden cases."""
 
 from __future__ import annotations
 

@@ -21,17 +21,15 @@ import torch
 from torch import nn
 
 from anytext_lib.models import storage
-from anytext_lib.models.accounting import key_maps
 from anytext_lib.models.anytext2 import AnyText2Model
 from anytext_lib.models.attnx import EXTRA, copy_attentions
-from anytext_lib.models.checkpoint_files import Checkpoint, CheckpointError, require_finite
-from anytext_lib.models.checkpoint_writers import atomic_folder
-from anytext_lib.models.convert import Source
 from anytext_lib.models.encoder import ENCODER
 from anytext_lib.models.text_embedding import TextEmbedding
-from anytext_lib.models.upstream_keys import PARTS, UnknownKeysError
 from anytext_lib.models.writenet import WriteNet
 from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.upstream.checkpoint import CheckpointError, key_maps, read_checkpoint
+from anytext_lib.upstream.convert import Source, atomic_folder, meta_model
+from anytext_lib.upstream.keys import PARTS, UnknownKeysError
 
 BASE = ("unet", "vae", "text_encoder")
 """The parts that Stable Diffusion 1.5 has; their folders in diffusers' layout have these names too."""
@@ -70,13 +68,9 @@ def init_from_sd15(path: Source, config: Source | Mapping = "sd15",
     root = Path(path)
     if tokenizer is None and (root / "tokenizer").is_dir():
         tokenizer = root / "tokenizer"
-    with torch.device("meta"):
-        model = AnyText2Model(config, None if tokenizer is None else str(tokenizer))
+    model = meta_model(config, tokenizer).materialise()
     model.writenet = WriteNet.from_config(model.writenet.config)
     model.text_embedding = TextEmbedding.from_config(model.text_embedding.config)
-    for part in (*BASE, "recognizer"):
-        getattr(model, part).to_empty(device="cpu")
-    model.text_encoder.embeddings.position_ids = storage._position_ids(model.text_encoder)
     read = _folder_tensors if root.is_dir() else _file_tensors
     _fill_base(model, read(root, model), str(root))
     copy_attentions(model.unet)
@@ -114,7 +108,7 @@ def _folder_tensors(root: Path, model: AnyText2Model) -> Iterator[Found]:
         if not there:
             raise CheckpointError(f"{root} has no weights in {part}/ (one of {', '.join(FILES)}): a folder of Stable "
                                   f"Diffusion 1.5 has the parts {', '.join(BASE)}")
-        for name, tensor in Checkpoint(there[0]).tensors():
+        for name, tensor in read_checkpoint(there[0]).items():
             yield Found(part, _present_name(part, name), f"{part}/{name}", tensor)
 
 
@@ -130,15 +124,15 @@ def _present_name(part: str, name: str) -> str:
 
 def _file_tensors(path: Path, model: AnyText2Model) -> Iterator[Found]:
     """The tensors of one file in the original layout; averages and schedule are left out."""
-    maps, source = key_maps(model), Checkpoint(path)
+    maps, state = key_maps(model), read_checkpoint(path)
     prefixes = {part: PARTS[part].prefix for part in BASE}
-    absent = [prefix for prefix in prefixes.values() if not any(name.startswith(prefix) for name in source.entries)]
+    absent = [prefix for prefix in prefixes.values() if not any(name.startswith(prefix) for name in state)]
     if absent:
         raise CheckpointError(f"{path} has no tensors {', '.join(absent)}: it is not Stable Diffusion 1.5 in the "
                               "original layout (for diffusers' layout give the folder)")
-    owners = {name: part for name in source.entries for part in BASE if name.startswith(prefixes[part])}
-    for name, tensor in source.tensors(owners):
-        part = owners[name]
+    owners = {name: part for name in state for part in BASE if name.startswith(prefixes[part])}
+    for name, part in owners.items():
+        tensor = state[name]
         ours = maps[part].to_ours(name.removeprefix(prefixes[part]))
         yield Found(part, ours, name, tensor if ours is None else maps[part].shape_to_ours(ours, tensor))
 
@@ -158,7 +152,7 @@ def _fill_base(model: AnyText2Model, tensors: Iterable[Found], where: str) -> No
                                       f"{tuple(target.shape)}; it is another model than Stable Diffusion 1.5, or of "
                                       "another size than the configuration (--config)")
             else:
-                require_finite(where, name, tensor)
+                storage.require_finite(where, name, tensor, CheckpointError)
                 target.copy_(tensor)
     if unknown:
         raise UnknownKeysError(unknown, where)

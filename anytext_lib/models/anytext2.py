@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.diffusion import scaled_linear_abar
+from anytext_lib.models import storage
 from anytext_lib.models.attnx import build_attnx_unet, set_attnx_scale
 from anytext_lib.models.caption_encoder import CaptionEncoder, build_text_encoder
 from anytext_lib.models.conditions import Conditions
@@ -81,9 +82,7 @@ class AnyText2Model(nn.Module):
     def from_pretrained(cls, folder: str | os.PathLike, device: torch.device | str = "cpu",
                         dtype: torch.dtype = torch.float32) -> AnyText2Model:
         """A model from a folder that ``save_pretrained`` wrote; StorageError if it is incomplete or damaged."""
-        from anytext_lib.models.storage import load
-
-        return load(folder, device, dtype)
+        return storage.load(cls, folder, device, dtype)
 
     def save_pretrained(self, folder: str | os.PathLike, dtype: torch.dtype | None = None) -> None:
         """Write configuration, weights (safetensors) and tokenizer into ``folder``.
@@ -91,9 +90,7 @@ class AnyText2Model(nn.Module):
         Args:
             dtype: in which the weights are stored, torch.float16 for half the size; None keeps them exactly.
         """
-        from anytext_lib.models.storage import save
-
-        save(self, folder, dtype)
+        storage.save(self, folder, dtype)
 
     @classmethod
     def from_upstream(cls, path: str | os.PathLike, **options) -> AnyText2Model:

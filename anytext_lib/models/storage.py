@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -21,10 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from anytext_lib.errors import AnyTextError
-from anytext_lib.models.anytext2 import AnyText2Model
 from anytext_lib.models.config import FORMAT, ModelConfigError
 from anytext_lib.models.tokenizers import TokenizerError
 from anytext_lib.ocr.trainable import TrainableRecognizer
+
+if TYPE_CHECKING:
+    from anytext_lib.models.anytext2 import AnyText2Model
 
 CONFIG = "anytext2.json"
 WEIGHTS = {"vae": "diffusion_pytorch_model.safetensors", "unet": "diffusion_pytorch_model.safetensors",
@@ -91,7 +94,8 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, torch_format: 
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
-def load(folder: str | os.PathLike, device: torch.device | str, dtype: torch.dtype) -> AnyText2Model:
+def load(cls: type[AnyText2Model], folder: str | os.PathLike, device: torch.device | str,
+         dtype: torch.dtype) -> AnyText2Model:
     """The model that ``save`` wrote.
 
     Raises:
@@ -103,7 +107,7 @@ def load(folder: str | os.PathLike, device: torch.device | str, dtype: torch.dty
                            "saving was interrupted)")
     try:
         with torch.device("meta"):
-            model = AnyText2Model(root / CONFIG)
+            model = cls(root / CONFIG)
     except ModelConfigError as error:
         raise StorageError(str(error)) from error
 

@@ -10,6 +10,7 @@ Tensors stay in the mapped source until they are written, so that a conversion t
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,6 +39,12 @@ from anytext_lib.upstream.keys import PARTS, State, UnknownKeysError
 ASIDE = "upstream.safetensors"
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 Source = str | os.PathLike
+ADDED_PROMPT = ("best quality, extremely detailed,4k, HD, supper legible text,  clear text edges,  clear strokes, "
+                "neat writing, no watermarks")
+"""What AnyText2's own application appends to every caption; its spelling is part of what was tuned."""
+NEGATIVE_PROMPT = ("low-res, bad anatomy, extra digit, fewer digits, cropped, worst quality, low quality, watermark, "
+                   "unreadable text, messy words, distorted text, disorganized writing, advertising picture")
+"""The negative caption of AnyText2's own application."""
 
 
 def meta_model(config: Source | Mapping, tokenizer: Source | None = None) -> AnyText2Model:
@@ -112,9 +119,8 @@ def _save_tokenizer(root: Path, model: AnyText2Model, tokenizer: Source | None) 
 
 def _save_prompts(root: Path) -> None:
     """What upstream's own application tells every picture, so that ours do not differ for lack of it."""
-    from anytext_lib.generation.request import UPSTREAM_ADDED, UPSTREAM_NEGATIVE, Defaults
-
-    Defaults(added_prompt=UPSTREAM_ADDED, negative_prompt=UPSTREAM_NEGATIVE).write(root)
+    prompts = {"added_prompt": ADDED_PROMPT, "negative_prompt": NEGATIVE_PROMPT}
+    (root / "generation.json").write_text(json.dumps(prompts, indent=2) + "\n", encoding="utf-8")
 
 
 # a folder to upstream's file

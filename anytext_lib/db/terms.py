@@ -9,8 +9,8 @@ import torch
 
 from anytext_lib.db.detector import load_network
 from anytext_lib.db.network import DBNet
-from anytext_lib.losses.region import region_loss
 from anytext_lib.losses.step import Step
+from anytext_lib.losses.terms import region_loss
 
 Rows = Callable[[torch.Tensor, Callable[[Sequence[int]], torch.Tensor]], torch.Tensor]
 

@@ -17,7 +17,7 @@ import torch
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, write_anyword
 from anytext_lib.evaluation.items import Picture
-from anytext_lib.losses.ocr import ocr_loss
+from anytext_lib.losses.terms import ocr_loss
 
 ANNOTATIONS = "test.json"
 

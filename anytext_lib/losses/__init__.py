@@ -1,4 +1,4 @@
-"""The mathematics of teaching a diffusion model to write: pure functions, one idea a file, and what joins them."""
+"""The mathematics of teaching a diffusion model to write: steps, terms, weights, and the objective that sums them."""
 
 from anytext_lib.diffusion import (
     PREDICTION_TYPES,
@@ -11,15 +11,24 @@ from anytext_lib.diffusion import (
     prediction_target,
     process_of,
 )
-from anytext_lib.losses.anytext2 import AnyText2Objective, ObjectiveTerms
-from anytext_lib.losses.checks import NonFiniteError
-from anytext_lib.losses.ctc import ctc_loss, frames_needed, too_long
-from anytext_lib.losses.diffusion import diffusion_loss
-from anytext_lib.losses.objective import Objective, Values
-from anytext_lib.losses.ocr import layered_ocr_loss, ocr_loss
-from anytext_lib.losses.region import region_loss, region_weighted_loss
-from anytext_lib.losses.step import Instruments, Pictures, Step
-from anytext_lib.losses.terms import TERMS, Term, TermError, make_term, per_line
+from anytext_lib.losses.fast_ctc import fast_ctc_loss
+from anytext_lib.losses.objective import AnyText2Objective, Objective, ObjectiveTerms, Values
+from anytext_lib.losses.step import Instruments, NonFiniteError, Pictures, Step
+from anytext_lib.losses.terms import (
+    TERMS,
+    Term,
+    TermError,
+    ctc_loss,
+    diffusion_loss,
+    frames_needed,
+    layered_ocr_loss,
+    make_term,
+    ocr_loss,
+    per_line,
+    region_loss,
+    region_weighted_loss,
+    too_long,
+)
 from anytext_lib.losses.weights import (
     WEIGHTINGS,
     LossWeightSchedule,
@@ -39,7 +48,7 @@ __all__ = [
     "AnyText2Objective", "Instruments", "LossWeightSchedule", "NonFiniteError", "Objective", "ObjectiveTerms",
     "PREDICTION_TYPES", "Pictures", "Process", "ProcessError", "RectifiedFlow", "Step", "TERMS", "Term", "TermError",
     "Values", "VariancePreserving", "WEIGHTINGS", "Weighting", "WeightingError", "abar", "add_noise", "ctc_loss",
-    "diffusion_loss", "frames_needed", "hard_gate", "language_weights", "layered_ocr_loss", "make_term",
-    "make_weighting", "min_snr", "ocr_loss", "per_line", "predict_x0", "prediction_target", "process_of",
-    "region_loss", "region_weighted_loss", "snr", "step_weights", "too_long", "uniform",
+    "diffusion_loss", "fast_ctc_loss", "frames_needed", "hard_gate", "language_weights", "layered_ocr_loss",
+    "make_term", "make_weighting", "min_snr", "ocr_loss", "per_line", "predict_x0", "prediction_target",
+    "process_of", "region_loss", "region_weighted_loss", "snr", "step_weights", "too_long", "uniform",
 ]

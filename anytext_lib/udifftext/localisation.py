@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from anytext_lib.errors import OptionError
-from anytext_lib.losses.checks import require_shape
+from anytext_lib.losses.step import require_shape
 
 MIN_SIZE = 16  # maps of fewer than 16 x 16 positions are left out
 

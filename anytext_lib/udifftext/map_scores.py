@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 
-from anytext_lib.losses.checks import require_shape
+from anytext_lib.losses.step import require_shape
 from anytext_lib.udifftext.localisation import gaussian_kernel, smooth
 
 

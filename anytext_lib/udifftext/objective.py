@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
-from anytext_lib.losses.checks import require_finite
-from anytext_lib.losses.diffusion import squared_error
+from anytext_lib.losses.step import require_finite
+from anytext_lib.losses.terms import squared_error
 from anytext_lib.udifftext.localisation import MIN_SIZE, local_attention_loss
 from anytext_lib.udifftext.sequence import sequence_loss
 

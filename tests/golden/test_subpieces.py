@@ -10,7 +10,7 @@ import torch
 
 from anytext_lib.data import BadLineError, TextLines, line_quad
 from anytext_lib.data.lines import polygon_mask
-from anytext_lib.losses import ctc_loss, step_weights, too_long
+from anytext_lib.losses import ctc_loss, fast_ctc_loss, step_weights, too_long
 from anytext_lib.ocr import crop_lines
 from anytext_lib.ocr.crops import _fit, _upright, similarity
 from tests.golden.cases import golden_files, load
@@ -105,14 +105,15 @@ def spans(words: str) -> list[tuple[int, ...]]:
     return [tuple(map(int, found)) for found in re.findall(r"(\d+):(\d+),(\d+):(\d+)", words)]
 
 
+@pytest.mark.parametrize("loss_of", [ctc_loss, fast_ctc_loss])
 @every_file
-def test_ctc(path, recognizer):
+def test_ctc(path, loss_of, recognizer):
     case, meta = load(path)
     logits = torch.einsum("ltr,rk->ltk", torch.from_numpy(case["ctc_a"]), torch.from_numpy(case["ctc_b"]))
     logits.requires_grad_(True)
     ids = [recognizer.charset.encode(text) for text in meta["ctc_texts"]]
     assert ids == meta["ctc_ids"]
-    got = ctc_loss(logits, ids)
+    got = loss_of(logits, ids)
     weighted = (got * torch.from_numpy(case["ctc_weight"])).detach().numpy()
     finite = np.isfinite(case["ctc_loss"])
     assert_close(weighted[finite], case["ctc_loss"][finite], rtol=1e-5)

@@ -25,7 +25,7 @@ from anytext_lib.experiments.store import read_table
 from anytext_lib.experiments.trials import STAGES
 from anytext_lib.generation.sampling import ddim_sample
 from anytext_lib.losses import layered_ocr_loss
-from anytext_lib.losses.ocr import LayerError
+from anytext_lib.losses.terms import LayerError
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import PPOCRv3Recognizer
 from tests.unit.in_process import in_this_process

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anytext_lib.losses import (
@@ -12,6 +12,7 @@ from anytext_lib.losses import (
     add_noise,
     ctc_loss,
     diffusion_loss,
+    fast_ctc_loss,
     frames_needed,
     hard_gate,
     language_weights,
@@ -27,6 +28,8 @@ from anytext_lib.losses import (
     uniform,
 )
 from tests.unit.toy import ABAR
+
+both_forms = pytest.mark.parametrize("loss_of", [ctc_loss, fast_ctc_loss])
 
 
 def normal(*shape, seed=0):
@@ -102,11 +105,12 @@ def test_the_reference_of_the_ocr_loss_gets_no_gradient():
     assert (ocr_loss(features, features) == 0).all()
 
 
-def test_ctc_of_one_path_by_hand():
+@both_forms
+def test_ctc_of_one_path_by_hand(loss_of):
     """Two frames, one character: paths aa, a-, -a."""
     p = torch.tensor([[0.3, 0.7], [0.6, 0.4]])
     wanted = -torch.log(p[0, 1] * p[1, 1] + p[0, 1] * p[1, 0] + p[0, 0] * p[1, 1]) / 2
-    torch.testing.assert_close(ctc_loss(p.log()[None], [[1]])[0], wanted)
+    torch.testing.assert_close(loss_of(p.log()[None], [[1]])[0], wanted)
 
 
 @given(st.lists(st.integers(1, 4), max_size=12))
@@ -117,14 +121,16 @@ def test_a_text_is_too_long_exactly_when_no_alignment_fits(ids):
     assert plain.isinf().item() == (frames_needed(ids) > 8) == (too_long([ids], frames=8) == [0])
 
 
-def test_a_text_that_cannot_fit_costs_nothing_and_pulls_nothing():
+@both_forms
+def test_a_text_that_cannot_fit_costs_nothing_and_pulls_nothing(loss_of):
     logits = normal(2, 40, 5).requires_grad_(True)
-    loss = ctc_loss(logits, [[1] * 21, [1, 2]])
+    loss = loss_of(logits, [[1] * 21, [1, 2]])
     loss.sum().backward()
     assert loss[0] == 0 and loss[1] > 0 and (logits.grad[0] == 0).all() and torch.isfinite(logits.grad).all()
 
 
-def test_ctc_and_its_gradient_are_those_of_all_classes_in_double_precision():
+@both_forms
+def test_ctc_and_its_gradient_are_those_of_all_classes_in_double_precision(loss_of):
     targets = [[3, 3, 7], [], [1] * 9, [4, 5, 6, 7, 49], [9, 8, 9, 8]]  # the third does not fit
     logits = (5 * normal(5, 12, 50).double()).requires_grad_(True)
     plain = torch.nn.functional.ctc_loss(
@@ -132,20 +138,42 @@ def test_ctc_and_its_gradient_are_those_of_all_classes_in_double_precision():
         torch.full((5,), 12), torch.tensor([len(ids) for ids in targets]), reduction="none", zero_infinity=True) / 12
     weights = torch.arange(1, 6)
     wanted = torch.autograd.grad((weights * plain).sum(), logits)[0]
-    loss = ctc_loss(logits, targets)
+    loss = loss_of(logits, targets)
     torch.testing.assert_close(loss, plain, atol=1e-12, rtol=0)
     for _ in range(2):  # the graph can be kept
         got = torch.autograd.grad((weights * loss).sum(), logits, retain_graph=True)[0]
         torch.testing.assert_close(got, wanted, atol=1e-12, rtol=0)
-    assert torch.autograd.gradcheck(lambda x: ctc_loss(x, [[1, 1], [2, 3]]), normal(2, 6, 5).double().requires_grad_())
+    assert torch.autograd.gradcheck(lambda x: loss_of(x, [[1, 1], [2, 3]]), normal(2, 6, 5).double().requires_grad_())
 
 
-def test_ctc_names_bad_targets():
+@both_forms
+def test_ctc_names_bad_targets(loss_of):
     with pytest.raises(ValueError, match="target 1 has a class id outside 1..4"):
-        ctc_loss(normal(2, 40, 5), [[1], [0]])
+        loss_of(normal(2, 40, 5), [[1], [0]])
     with pytest.raises(ValueError, match="do not agree"):
-        ctc_loss(normal(2, 40, 5), [[1]])
-    assert ctc_loss(normal(0, 40, 5), []).shape == (0,)
+        loss_of(normal(2, 40, 5), [[1]])
+    assert loss_of(normal(0, 40, 5), []).shape == (0,)
+
+
+@given(st.lists(st.lists(st.integers(1, 6), max_size=14), min_size=1, max_size=4), st.integers(0, 99),
+       st.sampled_from([0.1, 3.0, 30.0]))
+@example([[]], 0, 1.0)
+@example([[], []], 0, 1.0)
+@example([[1] * 7, [1] * 6], 0, 1.0)  # 13 frames are one too many
+@example([[2, 2, 2], [1, 2, 1, 2]], 0, 100.0)
+def test_both_forms_of_ctc_agree(targets, seed, scale):
+    """Random, empty and too long texts, repeated letters; gradients agree to the rounding of the logits."""
+    logits = (scale * normal(len(targets), 12, 7, seed=seed)).requires_grad_(True)
+    plain, fast = ctc_loss(logits, targets), fast_ctc_loss(logits, targets)
+    torch.testing.assert_close(fast, plain, rtol=1e-6, atol=1e-6)
+    wanted, got = (torch.autograd.grad(loss.sum(), logits)[0] for loss in (plain, fast))
+    torch.testing.assert_close(got, wanted, rtol=0, atol=3e-7 * (10 + scale))
+    assert all(plain[i] == fast[i] == 0 and (wanted[i] == 0).all() for i in too_long(targets, frames=12))
+
+
+def test_half_precision_is_computed_in_float32():
+    logits = normal(2, 12, 7).bfloat16()
+    assert ctc_loss(logits, [[1], [2]]).dtype == fast_ctc_loss(logits, [[1], [2]]).dtype == torch.float32
 
 
 def test_step_weights_at_the_known_timesteps():

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from anytext_lib import __version__
 from anytext_lib.errors import AnyTextError
 
 if TYPE_CHECKING:
@@ -12,6 +16,10 @@ if TYPE_CHECKING:
 
 VARIABLE = "ANYTEXT_DEVICE"
 """Environment variable that overrides the automatic choice."""
+PACKAGES = (
+    "torch", "numpy", "diffusers", "matplotlib", "opencv-python", "onnxruntime", "rapidocr-onnxruntime", "rapidocr",
+)
+"""What the numbers of a run depend on; see `versions`."""
 
 
 class DeviceError(AnyTextError, RuntimeError):
@@ -33,6 +41,40 @@ def instruction_set() -> dict[str, str | None]:
 
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
     return {"instructions": torch.backends.cpu.get_cpu_capability(), "onednn_limit": limit or None}
+
+
+def machine(device: str, threads: int) -> dict[str, Any]:
+    """The machine, the threads and the kernels used on it, without a path or a name that tells whose it is.
+
+    Keys: device, cpu, threads, system, instructions and onednn_limit (see `instruction_set`); gpu on CUDA.
+    """
+    found = {"device": device, "cpu": cpu_model(), "threads": threads, "system": platform.system(), **instruction_set()}
+    if device.startswith("cuda"):
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a notebook's numbers depend on, those that are installed."""
+    found = {"anytext": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def pick_device(name: str | None = None) -> torch.device:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser, Namespace
 
 from anytext_lib import __version__
-from anytext_lib.device import cpu_count, instruction_set
+from anytext_lib.device import cpu_count, cpu_model, instruction_set
 
 PACKAGES = (
     "torch", "numpy", "diffusers", "onnx", "onnxruntime", "rapidocr-onnxruntime", "rapidocr", "opencv-python",
@@ -83,11 +83,10 @@ def machine() -> dict[str, Any] | None:
         return None
     import torch
 
-    from anytext_lib.device import pick_device
-    from anytext_lib.publishing import provenance
+    from anytext_lib import device
 
     try:
-        return provenance.machine(str(pick_device()), torch.get_num_threads())
+        return device.machine(str(device.pick_device()), torch.get_num_threads())
     except RuntimeError:
         return None
 
@@ -127,8 +126,6 @@ def device() -> Iterator[Finding]:
 
 def processor() -> Iterator[Finding]:
     """What the last digits of a number depend on: the CPU, the instruction set in use, and the threads."""
-    from anytext_lib.publishing.provenance import cpu_model
-
     yield Finding("CPU", cpu_model())
     yield Finding("CPU cores", str(cpu_count()))
     if importlib.util.find_spec("torch") is None:

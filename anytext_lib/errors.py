@@ -27,3 +27,7 @@ class MissingFileError(AnyTextError, FileNotFoundError):
 
 class UsageError(AnyTextError):
     """A command line cannot be understood: an unknown command or option, a missing or malformed value."""
+
+
+class CourseError(AnyTextError):
+    """The course was asked for something it cannot do; the message says what, where, and what to do."""

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anytext_lib.errors import AnyTextError
-
-
-class CourseError(AnyTextError):
-    """The course was asked for something it cannot do; the message says what, where, and what to do."""
+from anytext_lib.errors import CourseError
 
 
 def project_root() -> Path:

@@ -1,4 +1,4 @@
-"""Fine-tuning of the mini model in an experiment: build, measure gradients, train, follow fixed probes.
+"""Fine-tuning of the mini model in an experiment: build, measure gradients, train, follow fixed probes, read words.
 
 Nothing here is a training loop of its own: `AnyText2Training` and Lightning's Trainer do what `anytext fit` does.
 Everything but the terms is held equal: checkpoint, scenes and their order, timesteps, noise.
@@ -14,22 +14,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch, collate
-from anytext_lib.experiments.arms import SIMPLE, Profile
+from anytext_lib.evaluation import score_texts
+from anytext_lib.experiments.plan import SIMPLE, Profile
 from anytext_lib.files import data_folder
+from anytext_lib.generation import sample_images
 from anytext_lib.losses import Objective, Step, Term
+from anytext_lib.losses.step import text_region
 from anytext_lib.losses.terms import ctc, ocr
 from anytext_lib.models import AnyText2Model
+from anytext_lib.ocr import Judge
 from anytext_lib.randomness import draw_noise, draw_timesteps, places
 from anytext_lib.scenes.scene_dataset import SceneDataset
 from anytext_lib.training.cache import ReferenceCache, TensorCache
-from anytext_lib.training.callbacks.sampling import eval_mode
+from anytext_lib.training.callbacks.sampling import eval_mode, read_lines
 from anytext_lib.training.data import EpochBatches, ResumableLoader
 from anytext_lib.training.module import AnyText2Training
+from anytext_lib.udifftext.terms import local_of, watch_attention
 
 SCENES, PROBES, WORDS = 11, 12, 13  # seeds of the scenes to train on, to follow and to write
 
@@ -168,6 +174,80 @@ class Probes(pl.Callback):
         read = READ(step).log()
         return {"sim": float((step.output - step.noise).square().mean()), "ocr": float(read["ocr_raw"]),
                 "ctc": float(read["ctc_raw"])}
+
+
+class PictureProbes(Probes):
+    """Besides the losses: how far one-step estimates are from the true pictures, and where attention looks.
+
+    ``l1_text``, ``l1_rest``: mean absolute difference of the decoded one-step estimate and the picture, in grey values
+    of 0..255, inside the lines' regions and outside; ``local``: L_loc, whatever the arm is trained with.
+    """
+
+    def on_train_end(self, trainer, module) -> None:
+        """The last step is always measured."""
+        if self.curve[-1]["step"] != trainer.global_step:
+            self.measure(module, trainer.global_step)
+
+    @torch.no_grad()
+    def measure(self, module: AnyText2Training, step: int) -> None:
+        """Append a point for each timestep."""
+        first = len(self.curve)
+        super().measure(module, step)
+        begin = time.perf_counter()
+        for point in self.curve[first:]:
+            point.update(self.picture(module, point["t"]))
+        self.seconds += time.perf_counter() - begin
+
+    def picture(self, module: AnyText2Training, t: int) -> dict[str, float]:
+        """What one-step estimates at timestep ``t`` look like."""
+        model, batch, process = module.model, self.batch, module.instruments.process
+        times = torch.full((len(batch),), t, device=batch.images.device)
+        with eval_mode(model), watch_attention(model) as watched:
+            latents = model.encode(batch.images)
+            noise = draw_noise(PROBES, t, range(len(batch)), latents.shape[1:]).to(latents)
+            noisy = process.add_noise(latents, noise, times)
+            x0 = process.predict_x0(model(noisy, times, model.conditions(batch)), noisy, times)
+            far = 127.5 * (model.decode(x0).clamp(-1, 1) - batch.images).abs().mean(dim=1, keepdim=True)
+            looks = local_of(model, batch, watched["attention"]).mean()
+        inside = text_region(batch)
+        return {"l1_text": float((far * inside).sum() / inside.sum()),
+                "l1_rest": float((far * (1 - inside)).sum() / (1 - inside).sum()), "local": float(looks)}
+
+
+QUALITIES = ("sim", "l1_text", "l1_rest", "local")
+
+
+def ends(curve: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The probes' quantities after the last step, means over the timesteps."""
+    last = [point for point in curve if point["step"] == max(p["step"] for p in curve)]
+    return {name: sum(point[name] for point in last) / len(last) for name in QUALITIES}
+
+
+def read_words(profile: Profile, model: AnyText2Model, size: int = 16) -> list[dict[str, Any]]:
+    """A row for each held-out word: its index, the wanted text, and what every reader makes of the sampled image.
+
+    Args:
+        size: images that are sampled at a time.
+    """
+    readers = {name: Judge.from_name(name) for name in profile.judges} | {"trainer": model.reader}
+    rows = []
+    with eval_mode(model):
+        for batch in batches_of(scenes(WORDS, "test", profile.words), size, profile.words):
+            batch = batch.to(model.device)
+            images = sample_images(model, batch, profile.sampling_steps, profile.guidance, WORDS,
+                                   places=batch.indices.tolist())
+            wanted, read = read_lines(images, batch, readers)
+            rows += [{"index": len(rows) + i, "wanted": text, **{name: read[name][i] for name in readers}}
+                     for i, text in enumerate(wanted)]
+    return rows
+
+
+def scores_of(rows: list[dict[str, Any]], profile: Profile) -> dict[str, float]:
+    """READER_acc and READER_ned of every reader."""
+    found = {name: score_texts([row[name] for row in rows], [row["wanted"] for row in rows])
+             for name in (*profile.judges, "trainer")}
+    return {f"{name}_{key}": float(value) for name, scores in found.items()
+            for key, value in (("acc", scores.sentence_accuracy), ("ned", scores.ned))}
 
 
 @contextmanager

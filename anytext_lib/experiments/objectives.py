@@ -1,7 +1,8 @@
 """Three families of objectives on one model: what reads, what looks, what weighs by place (notebook 15).
 
 Every arm starts from the same checkpoint, sees the same scenes in the same order with the same timesteps and noise,
-and is read by the same judges.  `anytext course experiment objectives` runs it, and goes on where an interrupted run
+and is read by the same judges.  Terms that are no reading loss get the weight with which their gradient is on average
+as long as the OCR term's.  `anytext course experiment objectives` runs it, and goes on where an interrupted run
 stopped.
 """
 
@@ -9,16 +10,53 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import accumulate, cycle, islice
 from pathlib import Path
 
-from anytext_lib.experiments import store
-from anytext_lib.experiments.arms import SIMPLE, Arm, Profile, find_arm
-from anytext_lib.experiments.plan import Plan, open_plan, scores_in_words
+import torch
+
+from anytext_lib.db.detector import DBDetector, load_network, save_network
+from anytext_lib.db.scenes import make_batch
+from anytext_lib.db.score import BoxScore, score_boxes
+from anytext_lib.db.terms import Detected
+from anytext_lib.db.training import train_detector
+from anytext_lib.experiments.fine_tuning import (
+    PROBES,
+    SCENES,
+    PictureProbes,
+    batches_of,
+    build_module,
+    ends,
+    gradient_lengths,
+    noisy_step,
+    read_words,
+    scenes,
+    scores_of,
+    start_folder,
+    train,
+)
+from anytext_lib.experiments.plan import (
+    SIMPLE,
+    Arm,
+    Plan,
+    Profile,
+    find_arm,
+    open_plan,
+    scores_in_words,
+    weights_row,
+    write_table,
+)
 from anytext_lib.losses.terms import Term, ctc, ocr, region
 from anytext_lib.losses.weights import abar
+from anytext_lib.models import AnyText2Model
+from anytext_lib.scenes.scene_dataset import SceneDataset
+from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.udifftext.terms import local
 
+MIB = 2**20
 OBJECTIVES = (
     Arm("none", "none", lambda p, m: [SIMPLE]),
     Arm("ocr", "OCR loss", lambda p, m: [SIMPLE, Term("ocr", ocr, p.loss_alpha, abar)]),
@@ -30,30 +68,13 @@ OBJECTIVES = (
 )
 """``measured``: weight_NAME gives a gradient as long as that of the arm "ocr"; detected: the term of the detector."""
 
-
-@dataclass(frozen=True)
-class Sizes(Profile):
-    """Sizes of the experiment; see ``Profile``.
-
-    Attributes:
-        detector_steps: training steps of the DB detector, of ``batch`` scenes each.
-        timed: steps of each arm that are timed.
-    """
-
-    starts: tuple[tuple[str, str], ...] = (("pre-trained", "before"),)
-    words: int = 40
-    probes: int = 8
-    probe_every: int = 30
-    detector_steps: int = 160
-    timed: int = 4
-
-
+SIZES = Profile(starts=(("pre-trained", "before"),), probe_every=30)
 PROFILES = {
-    "default": Sizes(),
-    "quick": Sizes(seeds=2, steps=3, batch=4, scenes=24, words=4, probes=2, probe_times=(500,), probe_every=3,
-                   calibration=1, sampling_steps=4, detector_steps=6, timed=1),
-    "gpu": Sizes(seeds=10, steps=400, batch=32, scenes=12800, words=512, probes=128, probe_every=100, calibration=16,
-                 detector_steps=600, timed=10),
+    "default": SIZES,
+    "quick": replace(SIZES, seeds=2, steps=3, batch=4, scenes=24, words=4, probes=2, probe_times=(500,), probe_every=3,
+                     calibration=1, sampling_steps=4, detector_steps=6, timed=1),
+    "gpu": replace(SIZES, seeds=10, steps=400, batch=32, scenes=12800, words=512, probes=128, probe_every=100,
+                   calibration=16, detector_steps=600, timed=10),
 }
 
 
@@ -69,50 +90,29 @@ def main(profile: str, out: Path | None, seeds: int | None, device: str | None, 
 
 
 def _detector(plan: Plan) -> tuple[dict, str]:
-    from anytext_lib.experiments.detector_part import train_on_scenes
+    """Train a small DB detector on the first scenes of the experiment, and save it; how well it finds held-out words.
 
+    The row holds f, precision, recall and mean_overlap on scenes of the validation split, and cpu_seconds of the
+    training.
+    """
     sizes = plan.profile
-    found = train_on_scenes(_weights(plan), sizes.scenes, sizes.detector_steps, sizes.batch, max(8, sizes.words))
-    return found, f"F {found['f']:.3f}, {found['cpu_seconds']:.0f} CPU seconds"
+    drawn = SceneDataset(seed=SCENES, split="train", epoch_length=sizes.scenes, cache=False)
+    pictures, size = [drawn.scene(i) for i in range(sizes.scenes)], min(sizes.batch, sizes.scenes)
+    batches = [make_batch(pictures[first:first + size]) for first in range(0, sizes.scenes - size + 1, size)]
+    record = train_detector(sizes.detector_steps, learning_rate=1e-2,
+                            batches=islice(cycle(batches), sizes.detector_steps))
+    save_network(record.network, _weights(plan))
+    detector, held_out = DBDetector(record.network), max(8, sizes.words)
+    tests = SceneDataset(seed=PROBES, split="validation", epoch_length=held_out, cache=False)
+    score = sum((_score(detector, tests.scene(i)) for i in range(held_out)), BoxScore())
+    found = {"f": score.f, "precision": score.precision, "recall": score.recall, "mean_overlap": score.mean_overlap,
+             "cpu_seconds": record.cpu_seconds}
+    return found, f"F {score.f:.3f}, {record.cpu_seconds:.0f} CPU seconds"
 
 
-def _calibrate(plan: Plan) -> tuple[dict, str]:
-    from anytext_lib.experiments.compared_runs import calibrate
-
-    found = calibrate(plan.profile, _network(plan), plan.device)
-    return found, ", ".join(f"{key} {value:.3g}" for key, value in found.items())
-
-
-def _start(plan: Plan) -> tuple[dict, str]:
-    from anytext_lib.experiments.compared_runs import read_words, scores_of
-    from anytext_lib.experiments.fine_tuning import start_folder
-    from anytext_lib.models import AnyText2Model
-
-    folder = start_folder(plan.profile, plan.profile.starts[0][0])
-    rows = read_words(plan.profile, AnyText2Model.from_pretrained(folder, plan.device))
-    found = {"arm": "start", "seed": 0, **scores_of(rows, plan.profile)}
-    return found | {"readings": [{"arm": "start", "seed": 0, **row} for row in rows]}, scores_in_words(found)
-
-
-def _cost(plan: Plan, arm: str) -> tuple[dict, str]:
-    from anytext_lib.experiments.compared_runs import cost
-
-    found = cost(plan.profile, find_arm(OBJECTIVES, arm), _measured(plan), plan.device)
-    return {"arm": arm, **found}, f"{found['step_seconds']:.2f} s and {found['peak_mib']:.0f} MiB a step"
-
-
-def _run(plan: Plan, arm: str, seed: int) -> tuple[dict, str]:
-    from anytext_lib.experiments.compared_runs import fine_tune
-
-    found = fine_tune(plan.profile, find_arm(OBJECTIVES, arm), seed, _measured(plan), plan.device)
-    return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
-
-
-def _measured(plan: Plan) -> dict:
-    from anytext_lib.experiments.compared_runs import detected
-
-    calibration = json.loads(plan.path("calibrate").read_text(encoding="utf-8"))
-    return calibration | {"detected": detected(_network(plan))}
+def _score(detector: DBDetector, scene) -> BoxScore:
+    return score_boxes([box.quad for box in detector.detect(scene.image)], [line.polygon for line in scene.lines],
+                       [not line.valid for line in scene.lines])
 
 
 def _weights(plan: Plan) -> Path:
@@ -121,13 +121,108 @@ def _weights(plan: Plan) -> Path:
 
 @functools.cache
 def _loaded(path: Path):
-    from anytext_lib.db.detector import load_network
-
     return load_network(path)
 
 
-def _network(plan: Plan):
-    return _loaded(_weights(plan))
+def detected(network) -> Detected:
+    """The term of a trained DB detector that looks at each picture once."""
+    cache = TensorCache(256)
+    return Detected(network, lambda images, compute: cache.rows(digests(images), compute, images.device))
+
+
+def build_terms(network) -> dict[str, Term]:
+    """The terms that are no reading loss, by name, at weight 1; ``network``: a trained DB detector."""
+    functions = {"local": local, "region": region, "db": detected(network)}
+    return {name: Term(name, function) for name, function in functions.items()}
+
+
+def calibrate(profile: Profile, network, device: str) -> dict[str, float]:
+    """How long the gradients of the terms are at the start, and the weights that make them alike.
+
+    Returns:
+        norm_simple, norm_ocr, norm_NAME: root of the mean square over batches, of the terms at weight 1;
+        weight_NAME: what makes a term's gradient as long as that of loss_alpha times the OCR term.
+    """
+    profile = replace(profile, scenes=profile.calibration * profile.batch)  # the others need not be encoded
+    terms = build_terms(network)
+    norms = gradient_lengths(profile, device, [SIMPLE, Term("ocr", ocr, 1.0, abar), *terms.values()])
+    target = profile.loss_alpha * norms["ocr"]
+    return {**{f"norm_{name}": value for name, value in norms.items()},
+            **{f"weight_{name}": target / norms[name] for name in terms}}
+
+
+def _calibrate(plan: Plan) -> tuple[dict, str]:
+    found = calibrate(plan.profile, _loaded(_weights(plan)), plan.device)
+    return found, ", ".join(f"{key} {value:.3g}" for key, value in found.items())
+
+
+def _measured(plan: Plan) -> dict:
+    calibration = json.loads(plan.path("calibrate").read_text(encoding="utf-8"))
+    return calibration | {"detected": detected(_loaded(_weights(plan)))}
+
+
+def _start(plan: Plan) -> tuple[dict, str]:
+    model = AnyText2Model.from_pretrained(start_folder(plan.profile), plan.device)
+    rows = read_words(plan.profile, model)
+    found = {"arm": "start", "seed": 0, **scores_of(rows, plan.profile)}
+    return found | {"readings": [{"arm": "start", "seed": 0, **row} for row in rows]}, scores_in_words(found)
+
+
+def _cost(plan: Plan, arm: str) -> tuple[dict, str]:
+    """What one step of an arm costs, forward and backward: shortest ``step_seconds`` of some, and ``peak_mib``."""
+    profile, device = replace(plan.profile, scenes=plan.profile.batch), plan.device
+    module = build_module(profile, 0, device, find_arm(OBJECTIVES, arm).terms(profile, _measured(plan)))
+    batch = next(batches_of(scenes(SCENES, "train", profile.batch), profile.batch, profile.batch)).to(device)
+
+    def work() -> None:
+        module.objective(noisy_step(module, batch, 0)).loss.backward()
+        module.zero_grad(set_to_none=True)
+
+    times = []
+    for _ in range(profile.timed):
+        begin = time.perf_counter()
+        work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    seconds, peak = min(times), peak_mib(work, device)
+    return {"arm": arm, "step_seconds": seconds, "peak_mib": peak}, f"{seconds:.2f} s and {peak:.0f} MiB a step"
+
+
+def peak_mib(work: Callable[[], object], device: str = "cpu") -> float:
+    """MiB of tensors at the worst moment of ``work()``; tensors that were there before are not counted.
+
+    On a GPU this is the allocator's own peak.  On the CPU, which keeps none, the profiler's record of every allocation
+    and release is added up: buffers inside the libraries of the kernels are missed.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in profile.profiler.kineto_results.events()
+                     if event.name() == "[memory]")
+    return max(accumulate((size for _, size in changes), initial=0)) / MIB
+
+
+def _run(plan: Plan, arm_name: str, seed: int) -> tuple[dict, str]:
+    """One run: weights, time, scores and readings of held-out words, and the curve of its probes."""
+    profile, arm = plan.profile, find_arm(OBJECTIVES, arm_name)
+    terms = arm.terms(profile, _measured(plan))
+    module = build_module(profile, seed, plan.device, terms)
+    probes, seconds = train(profile, module, seed, plan.device, PictureProbes(profile, plan.device))
+    rows, weights = read_words(profile, module.to(plan.device).model), weights_row(terms)
+    added = [term for term in terms if term.name in ("local", "region", "db")]
+    found = {"arm": arm.name, "seed": seed, "steps": profile.steps, "seconds": seconds,
+             "loss_alpha": weights["loss_alpha"], "loss_beta": weights["loss_beta"],
+             "term": added[0].name if added else "", "term_weight": added[0].weight_at(None) if added else 0.0,
+             **scores_of(rows, profile), **ends(probes.curve), "curve": probes.curve,
+             "readings": [{"arm": arm.name, "seed": seed, **row} for row in rows]}
+    return found, f"{seconds:.0f} s, {scores_in_words(found)}"
 
 
 def write_tables(plan: Plan) -> None:
@@ -143,5 +238,5 @@ def write_tables(plan: Plan) -> None:
     curves = [{"arm": run["arm"], "seed": run["seed"], **point} for run in runs for point in run["curve"]]
     readings = [row for found in (parts["start"], *runs) for row in found["readings"]]
     for name, table in {"runs": rows, "curves": curves, "readings": readings}.items():
-        store.write_table(plan.folder / f"{name}.parquet", table, provenance)
+        write_table(plan.folder / f"{name}.parquet", table, provenance)
     print(f"{len(rows)} runs, {len(curves)} points, {len(readings)} readings: {plan.folder}")

@@ -11,7 +11,7 @@ from scipy import stats
 Row = Mapping[str, Any]
 
 
-class Interval(NamedTuple):
+class StudentInterval(NamedTuple):
     """A mean with the ends of its confidence interval and the number of values; the ends are NaN for one value."""
 
     mean: float
@@ -28,7 +28,7 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
+def student_interval(values: Iterable[float], confidence: float = 0.95) -> StudentInterval:
     """Mean of ``values`` and its Student-t interval, mean +- t_{n-1} s / sqrt(n).
 
     Raises:
@@ -40,9 +40,9 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     if not 0 < confidence < 1:
         raise ValueError(f"the confidence lies between 0 and 1, got {confidence}")
     if len(x) == 1:
-        return Interval(float(x[0]), np.nan, np.nan, 1)
+        return StudentInterval(float(x[0]), np.nan, np.nan, 1)
     half = stats.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
-    return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))
+    return StudentInterval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))
 
 
 def differences(rows: Sequence[Row], metric: str, arm: str, baseline: str) -> np.ndarray:
@@ -67,13 +67,14 @@ def differences(rows: Sequence[Row], metric: str, arm: str, baseline: str) -> np
     return np.array([ours[seed] - theirs[seed] for seed in sorted(ours)])
 
 
-def paired_difference(rows: Sequence[Row], metric: str, arm: str, baseline: str, confidence: float = 0.95) -> Interval:
+def paired_difference(rows: Sequence[Row], metric: str, arm: str, baseline: str,
+                      confidence: float = 0.95) -> StudentInterval:
     """Student's interval of ``differences``: what a seed did to both arms cancels.
 
     Raises:
-        ValueError: as ``differences`` and ``mean_interval``.
+        ValueError: as ``differences`` and ``student_interval``.
     """
-    return mean_interval(differences(rows, metric, arm, baseline), confidence)
+    return student_interval(differences(rows, metric, arm, baseline), confidence)
 
 
 def sign_flip_p(values: Iterable[float]) -> float:
@@ -92,14 +93,14 @@ def sign_flip_p(values: Iterable[float]) -> float:
     return float(np.mean(np.abs(signs @ x) >= abs(x.sum()) - 1e-12))
 
 
-def clustered_interval(values: Iterable[float], groups: Iterable[Any], confidence: float = 0.95) -> Interval:
+def clustered_interval(values: Iterable[float], groups: Iterable[Any], confidence: float = 0.95) -> StudentInterval:
     """Mean of ``values`` with an interval that counts equal ``groups`` as one piece of evidence, not as several.
 
     The standard error is the cluster-robust one, sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - mean))^2) / n for G
-    groups, with the t quantile of G - 1 degrees of freedom; with a group for each value it is ``mean_interval``.
+    groups, with the t quantile of G - 1 degrees of freedom; with a group for each value it is ``student_interval``.
 
     Returns:
-        An Interval whose ``n`` is G, the number of different groups; its ends are NaN for one group.
+        A StudentInterval whose ``n`` is G, the number of different groups; its ends are NaN for one group.
 
     Raises:
         ValueError: no value, one that is not finite, not as many groups as values, or a confidence outside (0, 1).
@@ -107,12 +108,12 @@ def clustered_interval(values: Iterable[float], groups: Iterable[Any], confidenc
     x, names = np.asarray(list(values), float), list(groups)
     if len(names) != len(x):
         raise ValueError(f"{len(x)} values need as many groups, got {len(names)}")
-    mean = mean_interval(x, confidence).mean
+    mean = student_interval(x, confidence).mean
     _, index = np.unique(np.asarray(names), return_inverse=True)
     sums = np.bincount(index, x - mean)
     count = len(sums)
     if count == 1:
-        return Interval(mean, np.nan, np.nan, 1)
+        return StudentInterval(mean, np.nan, np.nan, 1)
     error = np.sqrt(count / (count - 1) * np.square(sums).sum()) / len(x)
     half = stats.t.ppf((1 + confidence) / 2, count - 1) * error
-    return Interval(mean, float(mean - half), float(mean + half), count)
+    return StudentInterval(mean, float(mean - half), float(mean + half), count)

@@ -1,19 +1,113 @@
-"""Where and how the runs of a recorded experiment are made: each result is a file, and none is made twice."""
+"""What every recorded experiment has: sizes, arms that are compared, a plan of runs, and results on disk.
+
+Each result is a JSON file while an experiment goes on, and none is made twice; at the end they become Parquet tables
+with their provenance.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course.paths import CourseError
-from anytext_lib.device import pick_device
-from anytext_lib.experiments import store
-from anytext_lib.experiments.arms import Profile
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from anytext_lib.device import cpu_count, machine, pick_device, versions
+from anytext_lib.errors import CourseError
+from anytext_lib.losses.terms import Term, simple
+from anytext_lib.losses.weights import uniform
+
+PROVENANCE = b"anytext.provenance"
+SIMPLE = Term("simple", simple)
+Measured = Mapping[str, Any]
+"""What was measured at the start: lengths of gradients, seconds, and the weights that follow."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes of an experiment; the defaults are those of the one about the OCR losses.
+
+    Attributes:
+        seeds: paired repetitions. ``steps``, ``batch``: of fine-tuning. ``scenes``: to fine-tune on.
+        words: held-out scenes that are written and read. ``probes``: scenes whose losses are followed.
+        probe_times: timesteps of the probes. ``probe_every``: steps between them.
+        loss_alpha, loss_beta: weights of the arms with reading losses.
+        learning_rate: peak of one cycle. ``calibration``: batches on which gradients are compared.
+        sampling_steps, guidance: of DDIM. ``judges``: who reads; the training recogniser always does as well.
+        starts: folders in data_samples/mini, by the name of the starting point.
+        detector_steps: training steps of the DB detector. ``timed``: steps of each arm that are timed.
+        ladder: timesteps at which gradients are measured. ``pictures``: words kept as pictures.
+        updates: policy updates of a reward run, each on ``groups`` scenes with ``per_scene`` samples of
+            ``reward_steps`` DDIM steps with ``eta``, of which ``reward_trained`` are learnt from.
+        reward_rate: learning rate of the policy.
+    """
+
+    seeds: int = 5
+    steps: int = 30
+    batch: int = 8
+    scenes: int = 320
+    words: int = 40
+    probes: int = 8
+    probe_times: tuple[int, ...] = (300, 500, 700)
+    probe_every: int = 10
+    loss_alpha: float = 1.5
+    loss_beta: float = 0.1
+    learning_rate: float = 5e-4
+    calibration: int = 6
+    sampling_steps: int = 20
+    guidance: float = 1.0
+    judges: tuple[str, ...] = ("ppocrv4",)
+    starts: tuple[tuple[str, str], ...] = (("under-trained", "early"), ("converged", "before"))
+    detector_steps: int = 160
+    timed: int = 4
+    ladder: tuple[int, ...] = (0, 10, 50, 150, 250, 350, 450, 550, 650, 800, 950)
+    pictures: int = 4
+    updates: int = 10
+    groups: int = 4
+    per_scene: int = 4
+    reward_steps: int = 6
+    reward_trained: int = 6
+    eta: float = 1.0
+    reward_rate: float = 2e-4
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to fine-tune.
+
+    Attributes:
+        name: in the tables. ``label``: in figures.
+        terms: (profile, measured) -> what is trained with.
+        steps: (profile, measured) -> number of optimizer steps; by default the profile's.
+        watched: read by a third judge as well, and pictures are kept.
+    """
+
+    name: str
+    label: str
+    terms: Callable[[Profile, Measured], list[Term]]
+    steps: Callable[[Profile, Measured], int] = lambda profile, measured: profile.steps
+    watched: bool = False
+
+
+def find_arm(arms: Sequence[Arm], name: str) -> Arm:
+    """The arm of a name."""
+    return next(arm for arm in arms if arm.name == name)
+
+
+def weights_row(terms: Sequence[Term]) -> dict[str, float | bool]:
+    """The weights of a list of terms, by the names that the options of training have."""
+    by_name = {term.name: term for term in terms}
+    weight = {name: float(by_name[name].weight_at(None)) if name in by_name else 0.0
+              for name in ("ocr", "ctc", "region")}
+    plain = "ocr" in by_name and by_name["ocr"].weighting is uniform
+    return {"loss_alpha": weight["ocr"], "loss_beta": weight["ctc"], "with_step_weight": not plain,
+            "region_weight": 1 + weight["region"]}
 
 
 @dataclass(frozen=True)
@@ -42,7 +136,7 @@ class Plan:
         mine = json.loads(json.dumps({"profile": self.name, **asdict(self.profile)}))
         if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) != mine:
             raise CourseError(f"{self.folder} holds results of other sizes: choose another --out, or remove it.")
-        store.write_json(stamp, mine)
+        write_json(stamp, mine)
 
     def run_all(self, tasks: Sequence[tuple]) -> None:
         """Run the tasks whose result is not there yet, ``jobs`` at a time, each in a process of its own."""
@@ -63,9 +157,6 @@ class Plan:
 
     def provenance(self) -> dict[str, Any]:
         """What tables of this experiment say about their origin."""
-        from anytext_lib.device import cpu_count
-        from anytext_lib.publishing.provenance import machine, versions
-
         return {"experiment": self.experiment, "profile": self.name, "sizes": asdict(self.profile),
                 "machine": machine(self.device, cpu_count()), "versions": versions()}
 
@@ -94,9 +185,44 @@ def _work(plan: Plan, function, *arguments) -> str:
     """In a worker: use a fair share of the cores, run, store."""
     import torch
 
-    from anytext_lib.device import cpu_count
-
     torch.set_num_threads(max(1, cpu_count() // plan.jobs))
     result, summary = function(plan, *arguments)
-    store.write_json(plan.path(function.__name__.strip("_"), *arguments), result)
+    write_json(plan.path(function.__name__.strip("_"), *arguments), result)
     return summary
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one step: it is there whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
+    """Write rows as Parquet with the provenance in the file's metadata, in one step."""
+    table = pa.Table.from_pylist([dict(row) for row in rows])
+    table = table.replace_schema_metadata({PROVENANCE: json.dumps(provenance).encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def read_table(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows and provenance of a table of ``write_table``.
+
+    Raises:
+        CourseError: no such file, or one of another origin.
+    """
+    if not path.is_file():
+        raise CourseError(f"there is no table {path}: `anytext course experiment` writes it.")
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise CourseError(f"{path} is not a complete Parquet file ({error}): run the experiment again.") from error
+    stored = (table.schema.metadata or {}).get(PROVENANCE)
+    if stored is None:
+        raise CourseError(f"{path} says nothing about its provenance: it was not written by `anytext course "
+                          "experiment`.")
+    return table.to_pylist(), json.loads(stored)

@@ -10,12 +10,23 @@ other images for the same scene.  Source: Black et al. 2023 (DDPO); the groups a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from anytext_lib.data.batch import collate
 from anytext_lib.diffusion import ddim_levels, step_moments
+from anytext_lib.evaluation import edit_distance_score
+from anytext_lib.experiments.fine_tuning import SCENES, build_module, read_words, scenes, scores_of
+from anytext_lib.experiments.plan import Profile
+from anytext_lib.models import AnyText2Model
+from anytext_lib.ocr import Judge, crop_lines
+from anytext_lib.randomness import NOISE, generator
+from anytext_lib.training.module import AnyText2Training
+
+REWARDED = 77  # stream of random numbers
 
 
 class Decision(NamedTuple):
@@ -71,3 +82,68 @@ def policy_loss(output: torch.Tensor, decision: Decision, advantages: torch.Tens
     """Minus the mean over images of advantage (B,) times log probability of one decision."""
     mean, sigma = step_moments(output, decision.x, decision.abar, decision.abar_next, eta, prediction_type)
     return -(advantages.to(mean) * log_probability(decision.drawn, mean, sigma)).mean()
+
+
+def ned_rewards(images: torch.Tensor, lines, judge, per_scene: int) -> torch.Tensor:
+    """(P, K): similarity of what the judge reads to the wanted word, 1 for the word itself; lines: one a scene."""
+    rows = lines.select([i for i in range(len(lines)) for _ in range(per_scene)])
+    own = type(rows)(torch.arange(len(images)), rows.quads, rows.texts, rows.languages)
+    read = judge.read(crop_lines(images, own))
+    values = [edit_distance_score(found, wanted) for found, wanted in zip(read, rows.texts, strict=True)]
+    return torch.tensor(values).reshape(-1, per_scene)
+
+
+def sample_group(profile: Profile, model: AnyText2Model, batch, seed: int, update: int):
+    """Images (P K, 3, H, W) of K samples a scene, the decisions, and the conditions they were drawn for."""
+    with torch.no_grad():
+        told = model.conditions(batch).repeat(profile.per_scene).detach()
+        control = model.control(told)
+    generators = [generator(seed, NOISE, REWARDED, update, i) for i in range(len(told))]
+    noise = torch.stack([torch.randn(told.masked_latents.shape[1:], generator=g) for g in generators]).to(model.device)
+
+    def predict(x: torch.Tensor, t: int) -> torch.Tensor:
+        return model(x, torch.full((len(x),), t, device=x.device), told, control=control)
+
+    latents, made = sample_decisions(predict, noise, model.alphas_cumprod, profile.reward_steps, profile.eta,
+                                     generators, model.prediction_type)
+    with torch.no_grad():
+        return model.decode(latents).float().clamp(-1, 1), made, told
+
+
+def update_policy(profile: Profile, model: AnyText2Model, optimizer, made, told, advantages: torch.Tensor,
+                  update: int) -> None:
+    """One optimizer step on some of the decisions, spread over the path; one decision at a time in memory."""
+    chosen = made[update % 2::max(1, len(made) // profile.reward_trained)][:profile.reward_trained]
+    optimizer.zero_grad(set_to_none=True)
+    for decision in chosen:
+        output = model(decision.x, torch.full((len(told),), decision.t, device=model.device), told)
+        loss = policy_loss(output, decision, advantages, profile.eta, model.prediction_type)
+        (loss / len(chosen)).backward()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+
+
+def reward_run(profile: Profile, seed: int, reader_profile: Profile,
+               device: str) -> tuple[dict[str, Any], AnyText2Training]:
+    """Train by policy gradients for ``profile.updates`` updates.
+
+    Returns:
+        scores of held-out words by the readers of ``reader_profile`` and the reward's curve; the module, trained.
+    """
+    module = build_module(profile, seed, device)
+    model, judge = module.model.eval(), Judge.from_name(profile.judges[0])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=profile.reward_rate)
+    data, curve, begin = scenes(SCENES, "train", profile.scenes), [], time.perf_counter()
+    for update in range(profile.updates):
+        first = (seed * profile.updates + update) * profile.groups
+        batch = collate([data[(first + i) % len(data)] for i in range(profile.groups)]).to(device)
+        images, made, told = sample_group(profile, model, batch, seed, update)
+        rewards = ned_rewards(images, batch.lines, judge, profile.per_scene)
+        update_policy(profile, model, optimizer, made, told, group_advantages(rewards).flatten(), update)
+        curve.append({"seed": seed, "update": update, "reward": float(rewards.mean()),
+                      "spread": float(rewards.std(dim=1, unbiased=False).mean())})
+    seconds = time.perf_counter() - begin
+    rows = read_words(reader_profile, model)
+    return {"arm": "reward", "seed": seed, "steps": profile.updates, "seconds": seconds,
+            **scores_of(rows, reader_profile), "rewards": curve}, module

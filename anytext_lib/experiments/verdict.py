@@ -14,18 +14,18 @@ import numpy as np
 
 from anytext_lib.evaluation.text import edit_distance_score
 from anytext_lib.experiments.paired import (
-    Interval,
+    StudentInterval,
     clustered_interval,
     differences,
-    mean_interval,
     paired_difference,
     sign_flip_p,
+    student_interval,
 )
 
 Row = Mapping[str, Any]
 
 
-def in_words(found: Interval, up: bool = True, p: float | None = None) -> str:
+def in_words(found: StudentInterval, up: bool = True, p: float | None = None) -> str:
     """What an interval says: "+0.247 [+0.186, +0.309]: better".
 
     Args:
@@ -39,12 +39,12 @@ def in_words(found: Interval, up: bool = True, p: float | None = None) -> str:
     return f"{found}{beside}: {'better' if (found.mean > 0) == up else 'worse'}"
 
 
-def _side(found: Interval) -> int:
+def _side(found: StudentInterval) -> int:
     """1, 0 or -1: a gain, nothing shown, a loss."""
     return int(found.low > 0) - int(found.high < 0)
 
 
-def whose_gain(judge: Interval, own: Interval) -> str:
+def whose_gain(judge: StudentInterval, own: StudentInterval) -> str:
     """What two readers say about an arm: an independent judge, and the reader that the loss itself uses."""
     return {
         (1, 1): "both readers see a gain",
@@ -76,14 +76,14 @@ class RunTable:
 
     def cell(self, arm: str, key: str, digits: int = 3) -> str:
         """Mean and half width of its 95% interval over seeds, "0.611 ±0.036"."""
-        found = mean_interval(self.of(arm, key))
+        found = student_interval(self.of(arm, key))
         return f"{found.mean:.{digits}f} ±{(found.high - found.low) / 2:.{digits}f}"
 
     def differences(self, arm: str, key: str, base: str | None = None) -> np.ndarray:
         """``key`` of ``arm`` minus that of ``base``, (S,), seed by seed."""
         return differences(self.rows, key, arm, base or self.baseline)
 
-    def gain(self, arm: str, key: str, base: str | None = None, confidence: float = 0.95) -> Interval:
+    def gain(self, arm: str, key: str, base: str | None = None, confidence: float = 0.95) -> StudentInterval:
         """Interval of ``differences``."""
         return paired_difference(self.rows, key, arm, base or self.baseline, confidence)
 
@@ -108,7 +108,7 @@ def word_scores(readings: Sequence[Row], arm: str, reader: str) -> tuple[np.ndar
     return np.array([np.mean(scores[index]) for index in order]), [words[index] for index in order]
 
 
-def gain_over_words(readings: Sequence[Row], arm: str, baseline: str, reader: str) -> Interval:
+def gain_over_words(readings: Sequence[Row], arm: str, baseline: str, reader: str) -> StudentInterval:
     """Interval over *words* of an arm's NED minus the baseline's; scenes of one word count as one piece of evidence."""
     ours, words = word_scores(readings, arm, reader)
     theirs, _ = word_scores(readings, baseline, reader)

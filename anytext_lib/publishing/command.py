@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from anytext_lib.course.paths import CourseError, notebooks_folder
+from anytext_lib.course.paths import notebooks_folder
+from anytext_lib.errors import CourseError
 
 EPILOG = (
     "Exit status: 0 all well; 1 a notebook failed, ran out of its budget, recorded nothing or drifted, or a check "

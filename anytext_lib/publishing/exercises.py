@@ -7,7 +7,7 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-from anytext_lib.course.paths import CourseError
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing import contents, links, notebooks
 from anytext_lib.publishing.provenance import COST_MARK, NAVIGATION_MARK, clean
 

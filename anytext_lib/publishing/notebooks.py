@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anytext_lib.course.paths import CourseError
+from anytext_lib.errors import CourseError
 
 NUMBER = r"\d\d[a-z]?"
 """A notebook's number: two digits, and a letter for a second part, as in 05b."""

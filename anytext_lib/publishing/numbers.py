@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course.paths import CourseError
 from anytext_lib.course.record import Record
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing.notebooks import write_atomically
 
 DEFAULT_RTOL = 0.01

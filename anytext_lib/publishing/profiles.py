@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course.paths import CourseError
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing.notebooks import NUMBER
 
 FILE = "profiles.yaml"

@@ -8,18 +8,13 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anytext_lib import __version__
-from anytext_lib.device import instruction_set
+from anytext_lib.device import versions
 from anytext_lib.publishing import notebooks
 from anytext_lib.publishing.numbers import write_yaml
 
-PACKAGES = (
-    "torch", "numpy", "diffusers", "matplotlib", "opencv-python", "onnxruntime", "rapidocr-onnxruntime", "rapidocr",
-)
 COST_MARK = "**Cost:**"
 """Begins the line of cost below a notebook's title; the line is written by `anytext course run --in-place`."""
 NAVIGATION_MARK = "**Pages:**"
@@ -50,40 +45,6 @@ def source_hash(notebook) -> str:
 def is_fresh(notebook) -> bool:
     """Whether the outputs of a notebook belong to its sources, as far as its provenance tells."""
     return notebook.metadata.get("anytext", {}).get("source_hash") == source_hash(notebook)
-
-
-def machine(device: str, threads: int) -> dict[str, Any]:
-    """The machine, the threads and the kernels used on it, without a path or a name that tells whose it is.
-
-    Keys: device, cpu, threads, system, instructions and onednn_limit (see `device.instruction_set`); gpu on CUDA.
-    """
-    found = {"device": device, "cpu": cpu_model(), "threads": threads, "system": platform.system(), **instruction_set()}
-    if device.startswith("cuda"):
-        import torch
-
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
-
-
-def cpu_model() -> str:
-    """The processor's name as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that a notebook's numbers depend on, those that are installed."""
-    found = {"anytext": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def stamp(notebook, *, profile: str, parameters: Mapping[str, Any], where: Mapping[str, Any], result: Mapping) -> None:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from anytext_lib.course.paths import CourseError
 from anytext_lib.course.record import records_of
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing import contents, exercises, form, links, notebooks, provenance
 from anytext_lib.publishing.profiles import load_profiles
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course.paths import CourseError, notebooks_folder
+from anytext_lib.course.paths import notebooks_folder
 from anytext_lib.course.record import Record, fold, records_of
+from anytext_lib.errors import CourseError
 from anytext_lib.files import explained_output, folder_lock
 from anytext_lib.publishing import form, notebooks, process, provenance
 from anytext_lib.publishing.notebooks import Book
@@ -69,7 +70,7 @@ class Course:
     """One run of the course. Raises CourseError before anything starts when the request is wrong."""
 
     def __init__(self, request: Request, say: Callable[..., None] = print):
-        from anytext_lib.device import pick_device
+        from anytext_lib.device import machine, pick_device
 
         self.request, self.say = request, say
         self.folder = notebooks_folder(request.folder)
@@ -88,7 +89,7 @@ class Course:
         if self.out == self.folder:
             raise CourseError("--out must not be the folder of notebooks itself; use --in-place to publish outputs.")
         self.threads = process.threads_for(request.jobs)
-        self.where = provenance.machine(self.device, int(self.threads))
+        self.where = machine(self.device, int(self.threads))
         self.baselines = Baselines(self.folder, request.profile, self.device.split(":")[0])
 
     def _parameters(self, book: Book) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from anytext_lib.course.paths import CourseError
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing import exercises, form, notebooks
 
 NAME = "work"

@@ -6,7 +6,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from anytext_lib.course.paths import CourseError, notebooks_folder
+from anytext_lib.course.paths import notebooks_folder
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing import exercises, notebooks
 
 SOLUTION = "def cube(x):\n    ### BEGIN SOLUTION\n    y = x * x\n    return y * x\n    ### END SOLUTION"

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 
-from anytext_lib.course.paths import CourseError
 from anytext_lib.course.record import Record, records_of
 from anytext_lib.device import cpu_count
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing import meter, notebooks, provenance
 
 RECORDS = "record('value', n * scale)"

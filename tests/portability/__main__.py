@@ -19,8 +19,9 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from anytext_lib.course.paths import CourseError, notebooks_folder
+from anytext_lib.course.paths import notebooks_folder
 from anytext_lib.course.record import Record
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing.numbers import Baselines
 from tests.portability import table
 from tests.portability.sweep import Case, cases

@@ -11,7 +11,7 @@ import pytest
 
 import anytext_lib
 from anytext_lib import cli
-from anytext_lib.course.paths import CourseError
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing import run as runner
 from anytext_lib.publishing.command import parse_parameters
 

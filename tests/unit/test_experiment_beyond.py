@@ -1,28 +1,27 @@
 """Beyond the papers: policy gradients, features of several stages, matched weightings, and the whole command."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from anytext_lib.course.lab import sd_alphas_cumprod
-from anytext_lib.course.paths import CourseError
 from anytext_lib.data import TextLines
-from anytext_lib.experiments import beyond, trials
-from anytext_lib.experiments.arms import weights_row
-from anytext_lib.experiments.plan import Plan
-from anytext_lib.experiments.reward_runs import ned_rewards
+from anytext_lib.errors import CourseError
+from anytext_lib.experiments import beyond
+from anytext_lib.experiments.beyond import STAGES
+from anytext_lib.experiments.plan import Plan, read_table, weights_row
 from anytext_lib.experiments.rewards import (
     Decision,
     group_advantages,
     log_probability,
+    ned_rewards,
     policy_loss,
     sample_decisions,
     step_moments,
 )
-from anytext_lib.experiments.store import read_table
-from anytext_lib.experiments.trials import STAGES
 from anytext_lib.generation.sampling import ddim_sample
 from anytext_lib.losses import layered_ocr_loss
 from anytext_lib.losses.terms import LayerError
@@ -130,27 +129,27 @@ def test_several_layers_count_alike(reader):
 
 def test_matched_weights_pull_alike():
     ladder = [{"t": t, "neck": 1 + t / 10, "multi": 2 + t / 5} for t in (5, 300, 700, 950)]
-    found = trials.matched_alphas(ABAR, ladder, 0.25)
+    found = beyond.matched_alphas(ABAR, ladder, 0.25)
     assert found["abar"] == pytest.approx(0.25) and found["multi"] == pytest.approx(0.125)
     times, lengths = [row["t"] for row in ladder], [row["neck"] for row in ladder]
-    for name, weighting in trials.WEIGHTINGS.items():
-        pull = found[name] * trials.root_mean_square(weighting(ABAR.double()).numpy(), times, lengths)
-        assert pull == pytest.approx(0.25 * trials.root_mean_square(ABAR.numpy(), times, lengths), rel=1e-4)
+    for name, weighting in beyond.WEIGHTINGS.items():
+        pull = found[name] * beyond.root_mean_square(weighting(ABAR.double()).numpy(), times, lengths)
+        assert pull == pytest.approx(0.25 * beyond.root_mean_square(ABAR.numpy(), times, lengths), rel=1e-4)
     assert found["snr"] < found["abar"] < found["min_snr"], "a larger weighting needs a smaller factor"
 
 
 def test_mean_over_timesteps_is_exact_for_a_constant():
-    assert trials.root_mean_square(np.full(1000, 2.0), [0, 999], [3.0, 3.0]) == pytest.approx(6.0)
+    assert beyond.root_mean_square(np.full(1000, 2.0), [0, 999], [3.0, 3.0]) == pytest.approx(6.0)
 
 
 def test_trials_are_unique_lists_of_terms():
-    known = {"alphas": dict.fromkeys((*trials.WEIGHTINGS, "multi"), 0.5), "mean_squares": dict.fromkeys(STAGES, 1.0)}
-    made = {trial.name: trial.terms(trials.BeyondSizes(), known) for trial in trials.TRIALS}
-    assert len(made) == len(trials.TRIALS) and list(made)[0] == "none"
+    known = {"alphas": dict.fromkeys((*beyond.WEIGHTINGS, "multi"), 0.5), "mean_squares": dict.fromkeys(STAGES, 1.0)}
+    made = {trial.name: trial.terms(beyond.SIZES, known) for trial in beyond.TRIALS}
+    assert len(made) == len(beyond.TRIALS) and list(made)[0] == "none"
     assert [term.name for term in made["reader_only"] if term.weight_at(None)] == ["ocr", "ctc"]
-    assert made["gate"][1].weighting is trials.WEIGHTINGS["gate"] and made["multi"][1].per_line
+    assert made["gate"][1].weighting is beyond.WEIGHTINGS["gate"] and made["multi"][1].per_line
     assert weights_row(made["region_20"])["region_weight"] == 20
-    assert next(t for t in trials.TRIALS if t.name == "reader_long").steps(trials.BeyondSizes(), known) == 160
+    assert next(t for t in beyond.TRIALS if t.name == "reader_long").steps(beyond.SIZES, known) == 160
 
 
 def test_unknown_profile_is_refused(tmp_path):
@@ -162,11 +161,11 @@ def test_unknown_profile_is_refused(tmp_path):
 def test_the_command_runs(tmp_path, monkeypatch):
     """Four trials and the reward, one seed, one step, on a tiny random model."""
     AnyText2Model.from_config("tiny", tokenizer="bytes").save_pretrained(tmp_path / "tiny")
-    sizes = trials.BeyondSizes(seeds=1, steps=1, batch=2, scenes=2, words=2, probes=1, sampling_steps=2,
-                               ladder=(100, 900), pictures=1, updates=1, groups=1, per_scene=2, reward_steps=2,
-                               reward_trained=1, starts=(("random", str(tmp_path / "tiny")),))
+    sizes = replace(beyond.SIZES, seeds=1, steps=1, batch=2, scenes=2, words=2, probes=1, sampling_steps=2,
+                    ladder=(100, 900), pictures=1, updates=1, groups=1, per_scene=2, reward_steps=2,
+                    reward_trained=1, starts=(("random", str(tmp_path / "tiny")),))
     monkeypatch.setitem(beyond.PROFILES, "test", sizes)
-    kept = [trial for trial in trials.TRIALS if trial.name in ("none", "multi", "region_5", "reader_only")]
+    kept = [trial for trial in beyond.TRIALS if trial.name in ("none", "multi", "region_5", "reader_only")]
     monkeypatch.setattr(beyond, "TRIALS", kept)
     monkeypatch.setattr(Plan, "run_all", in_this_process)
     assert beyond.main("test", tmp_path / "out", None, "cpu", 1) == 0

@@ -6,15 +6,12 @@ from functools import partial
 import pytest
 import torch
 
-from anytext_lib.course.paths import CourseError
 from anytext_lib.data.batch import collate
 from anytext_lib.db.network import DBNet
+from anytext_lib.errors import CourseError
 from anytext_lib.experiments import objectives
-from anytext_lib.experiments.allocations import peak_mib
-from anytext_lib.experiments.arms import weights_row
-from anytext_lib.experiments.compared_runs import build_terms, detected
-from anytext_lib.experiments.plan import Plan
-from anytext_lib.experiments.store import read_table
+from anytext_lib.experiments.objectives import build_terms, detected, peak_mib
+from anytext_lib.experiments.plan import Plan, read_table, weights_row
 from anytext_lib.losses import Objective, Term
 from anytext_lib.losses.step import text_region
 from anytext_lib.losses.terms import region, simple
@@ -158,13 +155,13 @@ def test_unknown_profile_is_refused(tmp_path):
 
 def test_arms_are_unique_lists_of_terms():
     measured = {"weight_local": 0.1, "weight_region": 2.0, "weight_db": 3.0, "detected": detected(DBNet())}
-    made = {arm.name: arm.terms(objectives.Sizes(), measured) for arm in objectives.OBJECTIVES}
+    made = {arm.name: arm.terms(objectives.SIZES, measured) for arm in objectives.OBJECTIVES}
     assert len(made) == len(objectives.OBJECTIVES) and list(made)[0] == "none"
     assert all(terms[0].name == "simple" and len(Objective(terms).terms) == len(terms) for terms in made.values())
     assert {terms[1].name for terms in made.values() if len(terms) == 2} == {"ocr", *build_terms(DBNet())}
     assert weights_row(made["region"]) == {"loss_alpha": 0, "loss_beta": 0, "with_step_weight": True,
                                            "region_weight": 3}
-    assert weights_row(made["ocr_ctc"])["loss_beta"] == objectives.Sizes().loss_beta
+    assert weights_row(made["ocr_ctc"])["loss_beta"] == objectives.SIZES.loss_beta
 
 
 @pytest.mark.slow
@@ -174,9 +171,9 @@ def test_the_command_runs_and_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(objectives, "OBJECTIVES", kept)
     monkeypatch.setattr(Plan, "run_all", in_this_process)
     AnyText2Model.from_config("tiny", tokenizer="bytes").save_pretrained(tmp_path / "tiny")
-    sizes = objectives.Sizes(seeds=1, steps=1, batch=2, scenes=2, words=2, probes=1, probe_times=(500,), probe_every=1,
-                             calibration=1, sampling_steps=2, detector_steps=2, timed=1,
-                             starts=(("random", str(tmp_path / "tiny")),))
+    sizes = replace(objectives.SIZES, seeds=1, steps=1, batch=2, scenes=2, words=2, probes=1, probe_times=(500,),
+                    probe_every=1, calibration=1, sampling_steps=2, detector_steps=2, timed=1,
+                    starts=(("random", str(tmp_path / "tiny")),))
     monkeypatch.setitem(objectives.PROFILES, "test", sizes)
     assert objectives.main("test", tmp_path / "out", None, "cpu", 1) == 0
     rows, origin = read_table(tmp_path / "out" / "runs.parquet")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anytext_lib.course.paths import CourseError
-from anytext_lib.experiments.paired import Interval, mean_interval, paired_difference
-from anytext_lib.experiments.store import read_table, write_json, write_table
+from anytext_lib.errors import CourseError
+from anytext_lib.experiments.paired import StudentInterval, paired_difference, student_interval
+from anytext_lib.experiments.plan import read_table, write_json, write_table
 
 
 def runs(**arms):
@@ -17,31 +17,31 @@ def runs(**arms):
 
 
 def test_interval_is_students():
-    found = mean_interval([1, 2, 3, 4, 5])
+    found = student_interval([1, 2, 3, 4, 5])
     half = 2.7764451 * np.sqrt(2.5 / 5)  # the quantile of Student's t with 4 degrees of freedom, from a printed table
     assert found == pytest.approx((3, 3 - half, 3 + half, 5))
     assert found.excludes_zero and str(found) == "+3.000 [+1.037, +4.963]"
 
 
 def test_one_value_has_no_interval():
-    found = mean_interval([0.5])
+    found = student_interval([0.5])
     assert found.mean == 0.5 and math.isnan(found.low) and not found.excludes_zero
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")]])
 def test_interval_needs_finite_values(values):
     with pytest.raises(ValueError, match="at least one value, all finite"):
-        mean_interval(values)
+        student_interval(values)
 
 
 def test_interval_refuses_an_impossible_confidence():
     with pytest.raises(ValueError, match="between 0 and 1, got 95"):
-        mean_interval([1, 2], 95)
+        student_interval([1, 2], 95)
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    hits = [low <= 0 <= high for _, low, high, _ in (mean_interval(rng.normal(size=5)) for _ in range(2000))]
+    hits = [low <= 0 <= high for _, low, high, _ in (student_interval(rng.normal(size=5)) for _ in range(2000))]
     assert np.mean(hits) == pytest.approx(0.95, abs=0.015)
 
 
@@ -55,7 +55,7 @@ def test_what_is_common_to_both_arms_cancels(values, common):
 
 def test_pairs_are_matched_by_seed_and_not_by_order():
     rows = runs(ocr={0: 0.3, 1: 0.6}, simple={1: 0.5, 0: 0.2})
-    assert paired_difference(rows, "ned", "ocr", "simple") == pytest.approx(Interval(0.1, 0.1, 0.1, 2))
+    assert paired_difference(rows, "ned", "ocr", "simple") == pytest.approx(StudentInterval(0.1, 0.1, 0.1, 2))
 
 
 def test_pairs_must_be_complete_and_unique():
@@ -98,7 +98,8 @@ def test_json_is_written_whole(tmp_path):
 def test_experiment_runs_resumes_and_refuses_other_sizes(tmp_path, monkeypatch, capsys):
     """The whole command on a tiny random model: two arms, one seed, one step."""
     from anytext_lib.experiments import ocr_losses
-    from anytext_lib.experiments.arms import ARMS, Profile
+    from anytext_lib.experiments.ocr_losses import ARMS
+    from anytext_lib.experiments.plan import Profile
     from anytext_lib.models import AnyText2Model
 
     AnyText2Model.from_config("tiny", tokenizer="bytes").save_pretrained(tmp_path / "tiny")

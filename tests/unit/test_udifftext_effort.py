@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from anytext_lib.experiments import noise_search
-from anytext_lib.experiments.store import read_table
+from anytext_lib.experiments.plan import read_table
 from anytext_lib.ocr.judge import Judge
 from anytext_lib.udifftext.effort import (
     Passes,

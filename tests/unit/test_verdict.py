@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from anytext_lib.experiments.paired import (
-    Interval,
+    StudentInterval,
     clustered_interval,
     differences,
-    mean_interval,
     sign_flip_p,
+    student_interval,
 )
 from anytext_lib.experiments.verdict import RunTable, gain_over_words, in_words, whose_gain, word_scores
 
-GAIN, NOTHING, LOSS = Interval(0.2, 0.1, 0.3, 5), Interval(0.01, -0.1, 0.12, 5), Interval(-0.2, -0.3, -0.1, 5)
+GAIN, NOTHING = StudentInterval(0.2, 0.1, 0.3, 5), StudentInterval(0.01, -0.1, 0.12, 5)
+LOSS = StudentInterval(-0.2, -0.3, -0.1, 5)
 
 
 @pytest.mark.parametrize(("found", "up", "p", "said"), [
@@ -23,7 +24,7 @@ GAIN, NOTHING, LOSS = Interval(0.2, 0.1, 0.3, 5), Interval(0.01, -0.1, 0.12, 5),
     (LOSS, True, 0.25, "-0.200 [-0.300, -0.100], p = 0.25: worse"),
     (LOSS, False, None, "-0.200 [-0.300, -0.100]: better"),
     (NOTHING, True, 1.0, "+0.010 [-0.100, +0.120], p = 1: not shown to differ"),
-    (Interval(0.2, np.nan, np.nan, 1), True, None, "+0.200 in one case: no interval, no statement"),
+    (StudentInterval(0.2, np.nan, np.nan, 1), True, None, "+0.200 in one case: no interval, no statement"),
 ])
 def test_an_interval_in_words(found, up, p, said):
     assert in_words(found, up, p) == said
@@ -45,7 +46,7 @@ def test_a_table_compares_arms_seed_by_seed():
     table = RunTable(rows(), "none")
     assert table.of("ocr", "ned").tolist() == [0.6, 0.7, 0.8]
     np.testing.assert_allclose(table.differences("ocr", "ned"), [0.3, 0.2, 0.4])
-    assert table.gain("ocr", "ned") == mean_interval(table.differences("ocr", "ned"))
+    assert table.gain("ocr", "ned") == student_interval(table.differences("ocr", "ned"))
     assert table.cell("ocr", "ned", 2) == "0.70 ±0.25"
     assert table.told("ocr", "ned") == in_words(table.gain("ocr", "ned"), p=0.25)
     assert table.told("none", "ned", "ocr").endswith("p = 0.25: worse")
@@ -71,11 +72,11 @@ def test_sign_flips():
 
 def test_words_that_come_twice_count_once():
     values = np.random.default_rng(0).normal(0.2, 1.0, size=12)
-    alone, groups = mean_interval(values), list("abcdefghijkl")
+    alone, groups = student_interval(values), list("abcdefghijkl")
     np.testing.assert_allclose(clustered_interval(values, groups)[:3], alone[:3])
     twice = clustered_interval(np.repeat(values, 2), np.repeat(groups, 2))
     np.testing.assert_allclose(twice[:3], alone[:3])
-    assert twice.n == 12 and mean_interval(np.repeat(values, 2)).low > twice.low
+    assert twice.n == 12 and student_interval(np.repeat(values, 2)).low > twice.low
     assert np.isnan(clustered_interval(values, ["same"] * 12).low)
     with pytest.raises(ValueError, match="as many groups"):
         clustered_interval(values, groups[:3])

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from anytext_lib.course.paths import CourseError
+from anytext_lib.errors import CourseError
 from anytext_lib.publishing import workspace
 
 PAGE, TODAY = "01_page.ipynb", datetime.date.today().isoformat()

@@ -5,362 +5,145 @@ Usage: python3 .ci/setup.py        (what `make setup` does; only the standard li
 PYTHON=python3.12             the interpreter to build with (default: this one, or the first suitable one on PATH)
 TORCH_INDEX_URL=https://...   a further package index, for example one with CPU builds of torch for Linux
 
-A finished environment carries a stamp with a hash of requirements.lock and pyproject.toml. While the stamp fits, a call
-returns at once and needs no network. When one of the two files changes, the environment is brought up to date in place.
-Everything pip prints goes to .setup.log. The code is kept readable for Python 3.6, so that an interpreter that is too
-old can still say so.
+A finished environment carries a stamp with a hash of requirements.lock and pyproject.toml; while it fits, nothing is
+done. What pip prints goes to .setup.log, whose lock lets a second call wait. Python 3.6 can still read this file.
 """
+import fcntl
 import hashlib
 import json
 import os
-import queue
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import threading
-import time
 from pathlib import Path
 
 OLDEST, NEWEST = (3, 11), (3, 13)
-GIB = 2 ** 30
-# Measured with the CPU build of torch on Linux: 0.6 GiB of downloads, 2.3 GiB installed.
-# The CUDA build alone downloads 0.5 GiB and then asks for NVIDIA's libraries: several GiB (a precaution, not measured).
-SPACE_CPU, SPACE_CUDA = 3 * GIB, 9 * GIB
-HEARTBEAT = 30  # seconds without a finished step after which one line says what pip is doing
-STAMP = "anytext-setup.json"
+SPACE = 3e9  # bytes; measured with the CPU build of torch on Linux: 2.3 GiB installed
 PROBE = """
 import importlib.util as u, json, sys
 missing = [m for m in ("venv", "ensurepip", "ssl", "ctypes", "zlib", "sqlite3") if u.find_spec(m) is None]
-print(json.dumps({"version": list(sys.version_info[:3]), "executable": sys.executable, "missing": missing}))
+print(json.dumps([sys.version_info[:3], sys.executable, ", ".join(missing)]))
 """
-TRIAL = "import torch, cv2, onnxruntime, diffusers, matplotlib; print('torch', torch.__version__)"
+REASONS = (  # what pip's output shows, what it means, what to do
+    (r"No space left|Errno 28", "the disk is full.", "free some space, or set TMPDIR to a folder on a larger disk"),
+    (r"Proxy|SSLError|CERTIFICATE|name resolution|Connection|imed out|unreachable|refused|from versions: none",
+     "no network: the package index could not be reached.", "check the network, HTTPS_PROXY and PIP_INDEX_URL"),
+    ("", "a command failed.", "read the log"),
+)
 
 
 class Problem(Exception):
     """A reason why the set-up cannot go on, in words for the person at the keyboard."""
 
 
-class Steps:
-    """Prints one line a step with the seconds since the start, and keeps the log of what the commands print."""
-
-    def __init__(self, log):
-        self.log = Path(log)
-        self.start = time.monotonic()
-        self.log.write_text("", encoding="utf-8")
-
-    def say(self, text):
-        print("set-up [{:4.0f} s] {}".format(time.monotonic() - self.start, text), flush=True)
-
-    def run(self, command, env, beat=HEARTBEAT):
-        """Run a command, append its output to the log, and return (exit status, lines)."""
-        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
-        pipe = queue.Queue()
-        threading.Thread(target=_feed, args=(process.stdout, pipe), daemon=True).start()
-        lines, spoken = [], time.monotonic()
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write("$ {}\n".format(" ".join(map(str, command))))
-            while True:
-                try:
-                    line = pipe.get(timeout=1)
-                except queue.Empty:
-                    line = ""
-                if line is None:
-                    break
-                if line:
-                    log.write(line)
-                    log.flush()
-                    lines.append(line.rstrip())
-                if time.monotonic() - spoken > beat and lines:
-                    self.say("  still working: " + _doing(lines))
-                    spoken = time.monotonic()
-        process.stdout.close()
-        return process.wait(), lines
-
-
-def _doing(lines):
-    """The last line of pip's that says what it is at, shortened."""
-    telling = [line.strip() for line in lines if re.match(r"\s*(Collecting|Downloading|Installing) ", line)]
-    if not telling:
-        return lines[-1].strip()[:80]
-    return "unpacking what was downloaded" if telling[-1].startswith("Inst") else telling[-1].split(" (from ")[0][:80]
-
-
-def _feed(stream, pipe):
-    for line in stream:
-        pipe.put(line)
-    pipe.put(None)
-
-
-# --- which Python ----------------------------------------------------------------------------------------------------
-
-def dotted(version):
-    return ".".join(map(str, version))
-
-
 def probe(python):
-    """Ask an interpreter for its version, its path and the standard modules it lacks; None if it does not run."""
+    """(version, path, complaint) of an interpreter; the complaint is empty if it can be used."""
     try:
-        answer = subprocess.run([str(python), "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                stdin=subprocess.DEVNULL, timeout=30, encoding="utf-8")
-        found = json.loads(answer.stdout)
+        version, path, missing = json.loads(subprocess.run(
+            [str(python), "-c", PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30).stdout.decode())
     except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    return dict(found, version=tuple(found["version"]))
+        return [], python, "does not run"
+    if not OLDEST <= tuple(version[:2]) <= NEWEST:
+        return version, path, f"version {'.'.join(map(str, version))} is outside 3.11 to 3.13"
+    return version, path, missing and f"its standard library lacks {missing} (Debian: sudo apt install python3-venv)"
 
 
-def complaint(found):
-    """What is wrong with a probed interpreter, or an empty string."""
-    if not OLDEST <= found["version"][:2] <= NEWEST:
-        return "version {} is outside {} to {}".format(dotted(found["version"]), dotted(OLDEST), dotted(NEWEST))
-    if found["missing"]:
-        return "its standard library lacks " + ", ".join(found["missing"])
-    return ""
+def choose_python(wanted=None):
+    """The interpreter to build with, probed: `wanted` if given, else the first suitable one. Raises Problem."""
+    names = [wanted] if wanted else [sys.executable, "python3", "python3.13", "python3.12", "python3.11"]
+    found = [probe(name) for name in names]
+    for each in filter(lambda each: not each[2], found):
+        return each
+    raise Problem("no suitable Python was found.\n" + "".join(f"  {path}: {what}\n" for _, path, what in found)
+                  + "  What to do: install Python 3.11, 3.12 or 3.13 (python.org, conda, brew, apt), or name one: "
+                    "make course PYTHON=/path/to/python3.12")
 
-
-def choose_python(wanted=None, ask=probe, candidates=None):
-    """The interpreter to build with: `wanted` if given, else the first suitable candidate. Raises Problem."""
-    names = [wanted] if wanted else candidates or [sys.executable, "python3", "python3.13", "python3.12", "python3.11"]
-    looked_at, lacking = [], []
-    for name in names:
-        found = ask(name)
-        if found is None:
-            looked_at.append("{}: does not run".format(name))
-            continue
-        if not complaint(found):
-            return found
-        looked_at.append("{}: {}".format(found["executable"], complaint(found)))
-        if OLDEST <= found["version"][:2] <= NEWEST:
-            lacking.append(found)
-    raise Problem("no suitable Python was found.\n{}\n{}".format(
-        "\n".join("  " + row for row in dict.fromkeys(looked_at)), _how_to_get_python(lacking)))
-
-
-def _how_to_get_python(lacking):
-    if lacking:
-        version = dotted(lacking[0]["version"][:2])
-        return ("  What to do: install the missing part. On Debian and Ubuntu: sudo apt install python{0}-venv\n"
-                "  (for a Python built from source or by pyenv: install the development packages, then rebuild it)."
-                .format(version))
-    return ("  What to do: install Python 3.11, 3.12 or 3.13 (Debian, Ubuntu: sudo apt install python3 python3-venv;\n"
-            "  macOS: brew install python@3.12; anywhere: conda create -n py312 python=3.12, or python.org),\n"
-            "  or name one that is installed: make course PYTHON=/path/to/python3.12")
-
-
-# --- space -----------------------------------------------------------------------------------------------------------
-
-def check_space(folder, env, free=None, platform=sys.platform):
-    """Raise Problem where the course cannot fit; return a remark where a CUDA build of torch might not."""
-    free = shutil.disk_usage(str(folder)).free if free is None else free
-    have = "{:.1f} GB free".format(free / GIB)
-    if free < SPACE_CPU:
-        raise Problem("not enough disk space: {} in {}, and the environment needs about {:.0f} GB while it is "
-                      "installed (2.3 GB stay).\n  What to do: free some space, or put the repository on a larger disk."
-                      .format(have, folder, SPACE_CPU / GIB))
-    if platform.startswith("linux") and not env.get("TORCH_INDEX_URL") and free < SPACE_CUDA:
-        return have + "; a CUDA build of torch may need {:.0f} GB: README, 'CPU only', says how to avoid it".format(
-            SPACE_CUDA / GIB)
-    return have
-
-
-# --- what pip's failures mean ----------------------------------------------------------------------------------------
-
-FAILURES = [
-    (r"No space left on device|Errno 28",
-     "the disk is full (the repository's, or the one of the temporary folder {tmp}).",
-     "free some space, or set TMPDIR to a folder on a larger disk; then run the same command again."),
-    (r"name resolution|Name or service not known|nodename nor servname|getaddrinfo failed|NameResolutionError",
-     "no network: the name of the package index could not be resolved.",
-     "connect to the network (or set HTTPS_PROXY, or PIP_INDEX_URL to a mirror); then run the same command again."),
-    (r"ProxyError|Cannot connect to proxy|Tunnel connection failed",
-     "no network: the proxy could not be reached or refused the connection.",
-     "check HTTPS_PROXY and HTTP_PROXY; then run the same command again."),
-    (r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError",
-     "the package index's certificate could not be verified.",
-     "behind a company proxy: set PIP_CERT to its certificate file; else check the clock and the CA certificates."),
-    (r"NewConnectionError|ConnectTimeout|ReadTimeout|Network is unreachable|Connection refused|Connection reset|"
-     r"Read timed out|ConnectionError|Connection broken|Remote end closed|IncompleteRead",
-     "no network: the package index could not be reached.",
-     "check the network (or set HTTPS_PROXY, or PIP_INDEX_URL to a mirror); then run the same command again."),
-    (r"No matching distribution found for torch",
-     "there is no build of torch for this machine ({machine}) and Python.",
-     "torch is published for Linux (x86-64, ARM), macOS on Apple silicon and Windows; use one of these."),
-    (r"from versions: none",
-     "the package index offered no version at all of a package: no network, or a mirror that lacks it.",
-     "check the network, HTTPS_PROXY and PIP_INDEX_URL; then run the same command again."),
-    (r"No matching distribution found|Could not find a version that satisfies",
-     "the package index does not offer one of the pinned versions for this machine and Python.",
-     "see the line above; a mirror may be incomplete (unset PIP_INDEX_URL), or try another Python: PYTHON=python3.11"),
-    (r"libGL|libgthread|libglib|cannot open shared object file",
-     "a package was installed, but a library of the system that it needs is missing.",
-     "on Debian and Ubuntu: sudo apt install libgl1 libglib2.0-0; then run the same command again."),
-    (r"Permission denied|Errno 13",
-     "a file could not be written.",
-     "check who owns the repository's folder and .venv; do not mix sudo with the ordinary user."),
-]
-
-
-def explain(lines):
-    """Turn the output of a failed command into (what is wrong, what to do)."""
-    text = "\n".join(lines)
-    for pattern, what, remedy in FAILURES:
-        if re.search(pattern, text):
-            return what.format(tmp=tempfile.gettempdir(), machine=os.uname().machine), remedy
-    return "a command failed for a reason that this script does not know.", "read the log; then run the command again."
-
-
-# --- building --------------------------------------------------------------------------------------------------------
 
 class Environment:
-    """The folder .venv of one repository."""
+    """The folder .venv of one repository; `log` is the open file that takes what pip says."""
 
-    def __init__(self, root, env=None):
-        self.root = Path(root).resolve()
-        self.folder = self.root / ".venv"
-        self.python = self.folder / "bin" / "python"
-        self.env = {k: v for k, v in (os.environ if env is None else env).items()
-                    if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX")}
-        self.env.update(PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0")
+    def __init__(self, root, log=None):
+        self.root, self.log, self.folder = root, log, root / ".venv"
+        self.stamp, self.python = self.folder / "anytext-setup.json", self.folder / "bin" / "python"
 
-    def key(self):
-        """A hash of everything that decides what is installed (and of the path: environments cannot be moved)."""
-        digest = hashlib.sha256(str(self.root).encode())
-        for name in ("requirements.lock", "pyproject.toml"):
-            digest.update((self.root / name).read_bytes())
-        return digest.hexdigest()
+    def mark(self, state):
+        """The stamp of `state`: a hash of all that decides what is installed, the path too (.venv cannot be moved)."""
+        files = [(self.root / name).read_bytes() for name in ("requirements.lock", "pyproject.toml")]
+        key = hashlib.sha256(str(self.root).encode() + b"".join(files)).hexdigest()
+        return json.dumps({"state": state, "key": key, "root": str(self.root)}, indent=1)
 
-    def stamp(self):
-        """The stamp as a dict; {} where there is none or it cannot be read."""
-        try:
-            return json.loads((self.folder / STAMP).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-
-    def write_stamp(self, state):
-        content = {"state": state, "key": self.key(), "root": str(self.root)}
-        (self.folder / STAMP).write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-    def set_aside(self):
-        """Clear the place for a new environment; a finished one that still works is kept, and its new path returned."""
-        aside = self.folder.with_name(".venv.previous")
-        shutil.rmtree(str(aside), ignore_errors=True)
-        if self.stamp().get("state") == "complete" and self.stamp().get("root") == str(self.root):
-            self.folder.rename(aside)
-            return aside
-        if self.folder.exists():
-            shutil.rmtree(str(self.folder))
-        return None
-
-    def plan(self, wanted=None, ask=probe):
+    def plan(self, wanted=None):
         """'ready', 'update' (same place, same Python, other requirements) or 'build'. Raises Problem."""
-        stamp = self.stamp()
-        if self.folder.exists() and not stamp and any(self.folder.iterdir()):
-            raise Problem("{} exists, but this script did not make it and will not touch it.\n"
-                          "  What to do: move it away or delete it (rm -rf .venv); then run the same command again."
-                          .format(self.folder))
-        if stamp.get("state") not in ("complete", "updating") or stamp.get("root") != str(self.root):
+        text = self.stamp.read_text() if self.stamp.exists() else ""
+        if self.folder.is_symlink() or not text and self.folder.exists() and any(self.folder.iterdir()):
+            raise Problem(f"{self.folder} exists, but this script did not make it and will not touch it.\n"
+                          f"  What to do: move it away or delete it (rm -rf .venv), then run the same command again.")
+        version, _, complaint = probe(self.python)
+        other = wanted and choose_python(wanted)[0][:2] != version[:2]
+        if complaint or other or f'"root": {json.dumps(str(self.root))}' not in text or '"building"' in text:
             return "build"
-        inside = ask(self.python)
-        if inside is None or complaint(inside):
-            return "build"
-        if wanted:
-            other = choose_python(wanted, ask)
-            if other["version"][:2] != inside["version"][:2]:
-                return "build"
-        return "ready" if stamp["state"] == "complete" and stamp["key"] == self.key() else "update"
+        return "ready" if text == self.mark("complete") else "update"
 
+    def run(self, title, *command):
+        """Run one step; its output goes to the log, large downloads also to the screen. Raises Problem."""
+        print("set-up: " + title, flush=True)
+        lines, dropped = [], re.compile("PYTHON|VIRTUAL_ENV|PIP_(TARGET|PREFIX|USER)")
+        kept = {key: value for key, value in os.environ.items() if not dropped.match(key)}
+        process = subprocess.Popen(list(map(str, command)), env=kept, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
+        for line in process.stdout:
+            lines.append(line)
+            self.log.write(line)
+            if re.search(r"Downloading .* MB\)", line):
+                print("  " + line.strip()[:100], flush=True)
+        if process.wait():
+            what, remedy = next(found[1:] for found in REASONS if re.search(found[0], "".join(lines)))
+            tail = "".join("    " + line[:160] for line in lines[-5:])
+            raise Problem(f"{what}\n  This failed: {title}.\n  What to do: {remedy}, then run the same command again."
+                          f"\n  Last lines of its output:\n{tail}  Whole log: {self.log.name}")
 
-def install(environment, steps):
-    """Install the lock file and the package itself, and import the large packages once. Raises Problem."""
-    pip = [environment.python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install",
-           "--progress-bar", "off"]
-    lock = environment.root / "requirements.lock"
-    pins = sum("==" in line for line in lock.read_text(encoding="utf-8").splitlines())
-    further = environment.env.get("TORCH_INDEX_URL")
-    jobs = [
-        ("installing {} pinned packages (the first time 0.6 GB to download, more with CUDA)".format(pins),
-         pip + ["-r", lock] + (["--extra-index-url", further] if further else [])),
-        ("installing the course itself",
-         pip + ["--no-deps", "--no-build-isolation", "-e", environment.root]),
-        ("trying the imports", [environment.python, "-c", TRIAL]),
-    ]
-    for title, command in jobs:
-        steps.say(title)
-        status, lines = steps.run(command, environment.env)
-        if status:
-            raise Problem(failure_text(title, lines, steps.log))
+    def install(self, state):
+        """Install the lock file and the package itself, and import the large packages once. Raises Problem."""
+        self.stamp.write_text(self.mark(state))
+        self.log.truncate(0)
+        pip = [self.python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--progress-bar=off"]
+        further = [f"--extra-index-url={os.environ['TORCH_INDEX_URL']}"] if os.environ.get("TORCH_INDEX_URL") else []
+        self.run("installing the pinned packages (at first 0.6 GB to download, more with CUDA)",
+                 *pip, "-r", self.root / "requirements.lock", *further)
+        self.run("installing the course itself", *pip, "--no-deps", "--no-build-isolation", "-e", self.root)
+        self.run("trying the imports", self.python, "-c", "import torch, cv2, onnxruntime, diffusers, matplotlib")
+        self.stamp.write_text(self.mark("complete"))
 
-
-def failure_text(title, lines, log):
-    """The message for a command that failed while `title` was under way."""
-    what, remedy = explain(lines)
-    tail = "\n".join("    " + line.strip()[:160] for line in [row for row in lines if row.strip()][-5:])
-    return "{}\n  This failed: {}.\n  What to do: {}\n  Last lines of its output:\n{}\n  Whole log: {}".format(
-        what, title, remedy, tail, log)
-
-
-def build(environment, steps, wanted=None):
-    """Make the environment from nothing. Where that fails, an earlier finished one is put back, else nothing is left.
-
-    Raises Problem.
-    """
-    python = choose_python(wanted)
-    room = check_space(environment.root, environment.env)
-    steps.say("Python {} ({}), {}".format(dotted(python["version"]), python["executable"], room))
-    earlier = environment.set_aside()
-    try:
-        environment.folder.mkdir()
-        environment.write_stamp("building")
-        steps.say("making the virtual environment .venv")
-        status, lines = steps.run([python["executable"], "-m", "venv", environment.folder], environment.env)
-        if status:
-            raise Problem(failure_text("making the virtual environment", lines, steps.log))
-        install(environment, steps)
-    except (Problem, KeyboardInterrupt) as error:
-        shutil.rmtree(str(environment.folder), ignore_errors=True)
-        if earlier:
-            earlier.rename(environment.folder)
-        if isinstance(error, KeyboardInterrupt):
+    def build(self, wanted=None):
+        """Make the environment from nothing; where that fails, nothing is left. Raises Problem."""
+        python, free = choose_python(wanted)[1], shutil.disk_usage(str(self.root)).free
+        if free < SPACE:
+            raise Problem(f"not enough disk space: {free / 1e9:.1f} GB free in {self.root}, 3 GB are needed.")
+        shutil.rmtree(str(self.folder), ignore_errors=True)
+        try:
+            self.folder.mkdir()
+            self.stamp.write_text(self.mark("building"))
+            self.run("making .venv with " + python, python, "-m", "venv", self.folder)
+            self.install("building")
+        except BaseException:
+            shutil.rmtree(str(self.folder), ignore_errors=True)
             raise
-        left = "The earlier .venv was put back" if earlier else "Nothing is half-installed: .venv was removed"
-        raise Problem("{}\n  {}; finished downloads stay in pip's cache.".format(error, left)) from None
-    if earlier:
-        shutil.rmtree(str(earlier), ignore_errors=True)
 
 
-def update(environment, steps):
-    """Bring a finished environment up to date in place. Raises Problem."""
-    steps.say("requirements.lock or pyproject.toml changed: bringing .venv up to date")
-    environment.write_stamp("updating")
+def main():
+    environment, wanted = Environment(Path(__file__).resolve().parent.parent), os.environ.get("PYTHON")
     try:
-        install(environment, steps)
-    except Problem as problem:
-        raise Problem("{}\n  .venv was kept, but is not up to date. The next run tries again; `make clean` starts anew."
-                      .format(problem)) from None
-
-
-def main(root=None):
-    wanted = os.environ.get("PYTHON") or None
-    try:
-        environment = Environment(root or Path(__file__).resolve().parent.parent)
-        plan = environment.plan(wanted)
-        if plan == "ready":
-            return 0
-        steps = Steps(environment.root / ".setup.log")
-        if plan == "build":
-            build(environment, steps, wanted)
-        else:
-            update(environment, steps)
-        environment.write_stamp("complete")
-        steps.say("ready")
-    except Problem as problem:
-        print("\nset-up failed: {}".format(problem), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nset-up interrupted; the same command starts it again.", file=sys.stderr)
-        return 130
+        with (environment.root / ".setup.log").open("a", encoding="utf-8") as environment.log:
+            fcntl.flock(environment.log, fcntl.LOCK_EX)
+            plan = environment.plan(wanted)
+            if plan == "build":
+                environment.build(wanted)
+            elif plan == "update":
+                environment.install("updating")
+    except (Problem, OSError, KeyboardInterrupt) as error:
+        print(f"\nset-up failed: {error or 'interrupted; the same command starts it again.'}", file=sys.stderr)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
     return 0
 
 

@@ -1,10 +1,11 @@
 """The set-up script says what is wrong and what to do: driven here with fakes, nothing is installed."""
 import ast
+import fcntl
 import importlib.util
 import os
-import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,32 +15,49 @@ SCRIPT = ROOT / ".ci" / "setup.py"
 spec = importlib.util.spec_from_file_location("setup_script", SCRIPT)
 script = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(script)
+REFUSING = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "PIP_NO_CACHE_DIR": "1"}
 
 
-def answer(version=(3, 12, 1), missing=(), executable="/opt/python"):
-    return {"version": version, "missing": list(missing), "executable": executable}
-
-
-def asking(**answers):
-    """A stand-in for `probe` that knows only these interpreters."""
-    return lambda name: answers.get(str(name))
+def fake_python(path, version=(3, 12, 1), missing=""):
+    """A program that answers like an interpreter of this version."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '[{list(version)}, \"{path}\", \"{missing}\"]'\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with what the script reads of the repository."""
-    (tmp_path / "requirements.lock").write_text("six==1.17.0\n")
-    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-    return tmp_path
+    """A folder with a space in its name, and in it what the script reads of the repository."""
+    folder = tmp_path / "a project"
+    (folder / ".ci").mkdir(parents=True)
+    (folder / ".ci" / "setup.py").write_text(SCRIPT.read_text())
+    (folder / "requirements.lock").write_text("six==1.17.0\n")
+    (folder / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    return folder
 
 
 @pytest.fixture
 def finished(project):
-    """An environment that claims to be finished."""
+    """An environment that claims to be finished, with a fake interpreter."""
     environment = script.Environment(project)
-    environment.folder.mkdir()
-    environment.write_stamp("complete")
+    fake_python(environment.python)
+    environment.stamp.write_text(environment.mark("complete"))
     return environment
+
+
+def command(project):
+    return [sys.executable, str(project / ".ci" / "setup.py")]
+
+
+def settings(**env):
+    """The environment without settings of pip but those in `env`."""
+    base = {k: v for k, v in os.environ.items() if k != "PYTHON" and not k.startswith("PIP_")}
+    return base | {"PIP_CONFIG_FILE": os.devnull} | env
+
+
+def run(project, **env):
+    return subprocess.run(command(project), cwd="/", env=settings(**env), capture_output=True, text=True, timeout=120)
 
 
 def test_script_parses_on_old_interpreters():
@@ -50,80 +68,32 @@ def test_script_parses_on_old_interpreters():
 
 # --- which Python ---
 
-def test_first_suitable_python_is_taken():
-    found = script.choose_python(ask=asking(old=answer((3, 9, 1)), good=answer((3, 13, 0))), candidates=["old", "good"])
-    assert found["version"] == (3, 13, 0)
-
-
 @pytest.mark.parametrize("version", [(3, 10, 13), (3, 14, 0), (2, 7, 18)])
-def test_wrong_python_is_named_with_its_version_and_a_remedy(version):
-    ask = asking(p=answer(version, executable="/usr/bin/p"))
+def test_wrong_python_is_named_with_its_version_and_a_remedy(tmp_path, version):
+    fake = fake_python(tmp_path / "p", version)
     with pytest.raises(script.Problem) as problem:
-        script.choose_python(ask=ask, candidates=["p", "absent"])
+        script.choose_python(fake)
     text = str(problem.value)
-    assert f"/usr/bin/p: version {'.'.join(map(str, version))} is outside 3.11 to 3.13" in text
-    assert "absent: does not run" in text
+    assert f"{fake}: version {'.'.join(map(str, version))} is outside 3.11 to 3.13" in text
     assert "install Python 3.11, 3.12 or 3.13" in text and "PYTHON=" in text
 
 
-def test_python_that_was_asked_for_is_not_replaced_by_another():
-    with pytest.raises(script.Problem, match="3.9.1 is outside"):
-        script.choose_python("wanted", ask=asking(wanted=answer((3, 9, 1)), python3=answer()))
+def test_first_suitable_python_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", fake_python(tmp_path / "old", (3, 9, 1)))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
+    fake_python(tmp_path / "bin" / "python3", (3, 14, 0))
+    good = fake_python(tmp_path / "bin" / "python3.13", (3, 13, 0))
+    assert script.choose_python() == ([3, 13, 0], good, "")
 
 
-def test_debian_without_venv_gets_the_name_of_the_package():
-    with pytest.raises(script.Problem) as problem:
-        script.choose_python("p", ask=asking(p=answer((3, 11, 2), missing=["ensurepip"])))
-    assert "lacks ensurepip" in str(problem.value) and "sudo apt install python3.11-venv" in str(problem.value)
+def test_debian_without_venv_gets_the_name_of_the_package(tmp_path):
+    with pytest.raises(script.Problem, match="lacks ensurepip .*sudo apt install python3-venv"):
+        script.choose_python(fake_python(tmp_path / "p", (3, 11, 2), "ensurepip"))
 
 
 def test_probe_runs_a_real_interpreter_and_survives_what_is_none(tmp_path):
-    assert script.probe(sys.executable)["version"] == sys.version_info[:3]
-    assert script.probe(tmp_path / "absent") is None
-    assert script.probe("false") is None
-
-
-# --- space ---
-
-def test_too_little_space_is_an_error_with_figures(tmp_path):
-    with pytest.raises(script.Problem, match=r"1\.0 GB free in .* needs about 3 GB"):
-        script.check_space(tmp_path, {}, free=script.GIB)
-
-
-def test_space_that_suffices_for_the_cpu_build_only_is_remarked(tmp_path):
-    tight, ample = 4 * script.GIB, 20 * script.GIB
-    assert "CPU only" in script.check_space(tmp_path, {}, free=tight, platform="linux")
-    assert "CPU only" not in script.check_space(tmp_path, {}, free=tight, platform="darwin")
-    assert "CPU only" not in script.check_space(tmp_path, {"TORCH_INDEX_URL": "x"}, free=tight, platform="linux")
-    assert script.check_space(tmp_path, {}, free=ample, platform="linux") == "20.0 GB free"
-
-
-# --- what pip's failures mean ---
-
-@pytest.mark.parametrize("line, what, remedy", [
-    ("Failed to establish a new connection: [Errno -3] Temporary failure in name resolution", "no network", "mirror"),
-    ("Failed to establish a new connection: [Errno 111] Connection refused", "no network", "HTTPS_PROXY"),
-    ("ReadTimeoutError: Read timed out.", "no network", "mirror"),
-    ("ProxyError('Cannot connect to proxy.')", "proxy", "HTTPS_PROXY"),
-    ("SSLError: certificate verify failed: CERTIFICATE_VERIFY_FAILED", "certificate", "PIP_CERT"),
-    ("ERROR: Could not install packages: OSError: [Errno 28] No space left on device", "disk is full", "TMPDIR"),
-    ("ERROR: No matching distribution found for torch==2.13.0", "no build of torch", "Apple silicon"),
-    ("ERROR: Could not find a version that satisfies six (from versions: none)", "or a mirror", "PIP_INDEX_URL"),
-    ("ERROR: No matching distribution found for six==1.17.0", "does not offer", "PIP_INDEX_URL"),
-    ("ImportError: libGL.so.1: cannot open shared object file", "library of the system", "apt install libgl1"),
-    ("PermissionError: [Errno 13] Permission denied: '/x'", "could not be written", "sudo"),
-    ("Segmentation fault", "does not know", "log"),
-])
-def test_failures_are_explained(line, what, remedy):
-    found_what, found_remedy = script.explain(["Collecting x", line])
-    assert what in found_what and remedy in found_remedy
-
-
-def test_unreachable_index_counts_before_what_pip_concludes_from_it():
-    lines = ["WARNING: Retrying after connection broken by 'NewConnectionError(...)': /simple/six/",
-             "ERROR: Could not find a version that satisfies the requirement six==1.17.0 (from versions: none)",
-             "ERROR: No matching distribution found for six==1.17.0"]
-    assert script.explain(lines)[0].startswith("no network")
+    assert script.probe(sys.executable) == (list(sys.version_info[:3]), sys.executable, "")
+    assert script.probe(tmp_path / "absent")[2] == script.probe("false")[2] == "does not run"
 
 
 # --- what is to be done ---
@@ -133,65 +103,54 @@ def test_nothing_there_is_built(project):
 
 
 def test_finished_environment_is_left_alone_until_its_requirements_change(finished):
-    ask = asking(**{str(finished.python): answer()})
-    assert finished.plan(ask=ask) == "ready"
+    assert finished.plan() == "ready"
     (finished.root / "requirements.lock").write_text("six==1.16.0\n")
-    assert finished.plan(ask=ask) == "update"
-    finished.write_stamp("updating")
-    assert finished.plan(ask=ask) == "update", "an update that failed is tried again"
+    assert finished.plan() == "update"
+    finished.stamp.write_text(finished.mark("updating"))
+    assert finished.plan() == "update", "an update that failed is tried again"
 
 
-def test_environment_is_built_anew_when_it_cannot_be_used(finished):
-    ask = asking(**{str(finished.python): answer()})
-    assert finished.plan(ask=asking()) == "build", "its interpreter is gone"
-    assert finished.plan("new", ask=asking(new=answer((3, 13, 0)), **{str(finished.python): answer()})) == "build"
-    assert finished.plan("same", ask=asking(same=answer((3, 12, 9)), **{str(finished.python): answer()})) == "ready"
-    finished.write_stamp("building")
-    assert finished.plan(ask=ask) == "build", "the last set-up was interrupted"
+def test_environment_is_built_anew_when_it_cannot_be_used(finished, tmp_path):
+    assert finished.plan(fake_python(tmp_path / "new", (3, 13, 0))) == "build"
+    assert finished.plan(fake_python(tmp_path / "same", (3, 12, 9))) == "ready"
+    finished.stamp.write_text(finished.mark("building"))
+    assert finished.plan() == "build", "the last set-up was interrupted"
+    finished.stamp.write_text(finished.mark("complete"))
+    finished.python.unlink()
+    assert finished.plan() == "build", "its interpreter is gone"
 
 
-def test_moved_repository_is_built_anew(finished, tmp_path_factory):
-    moved = tmp_path_factory.mktemp("elsewhere") / "project"
-    finished.root.rename(moved)
-    environment = script.Environment(moved)
-    assert environment.plan(ask=asking(**{str(environment.python): answer()})) == "build"
+def test_moved_repository_is_built_anew(finished, tmp_path):
+    finished.root.rename(tmp_path / "elsewhere")
+    assert script.Environment(tmp_path / "elsewhere").plan() == "build"
 
 
-def test_foreign_environment_is_not_touched(project):
-    (project / ".venv").mkdir()
-    (project / ".venv" / "pyvenv.cfg").write_text("")
+@pytest.mark.parametrize("link", [False, True])
+def test_foreign_environment_is_not_touched(project, tmp_path, link):
+    there = tmp_path / "other" if link else project / ".venv"
+    there.mkdir()
+    (there / "pyvenv.cfg").write_text("")
+    if link:
+        (project / ".venv").symlink_to(there)
     with pytest.raises(script.Problem, match="did not make it"):
         script.Environment(project).plan()
-    assert (project / ".venv" / "pyvenv.cfg").exists()
+    assert (there / "pyvenv.cfg").exists()
 
 
 # --- whole runs, with a fake interpreter or an index that refuses connections ---
 
-REFUSING = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1", "PIP_NO_CACHE_DIR": "1"}
+def test_finished_environment_costs_little_from_any_folder_and_through_a_link(finished, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(finished.root)
+    begin = time.monotonic()
+    done = run(link, **REFUSING)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and time.monotonic() - begin < 10
 
 
-def run(project, **env):
-    """Run a copy of the script in `project`, with no settings of pip but those in `env`."""
-    base = {k: v for k, v in os.environ.items() if k != "PYTHON" and not k.startswith("PIP_")}
-    base.update(env, PIP_CONFIG_FILE=os.devnull)
-    (project / ".ci").mkdir(exist_ok=True)
-    (project / ".ci" / "setup.py").write_text(SCRIPT.read_text())
-    return subprocess.run([sys.executable, ".ci/setup.py"], cwd=project, env=base,
-                          capture_output=True, text=True, timeout=120)
-
-
-def fake_python(folder, body):
-    path = folder / "fake-python"
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-def test_run_with_a_wrong_python_fails_with_one_message(project):
-    fake = fake_python(project, """echo '{"version": [3, 9, 1], "executable": "/opt/py39", "missing": []}'""")
-    done = run(project, PYTHON=str(fake))
+def test_run_with_a_wrong_python_fails_with_one_message(project, tmp_path):
+    done = run(project, PYTHON=fake_python(tmp_path / "py39", (3, 9, 1)))
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "set-up failed: no suitable Python" in done.stderr and "/opt/py39: version 3.9.1" in done.stderr
+    assert "set-up failed: no suitable Python" in done.stderr and "py39: version 3.9.1" in done.stderr
     assert not (project / ".venv").exists()
 
 
@@ -199,25 +158,32 @@ def test_run_without_network_leaves_nothing_and_says_so(project):
     done = run(project, **REFUSING)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "set-up failed: no network" in done.stderr and "HTTPS_PROXY" in done.stderr
-    assert "Nothing is half-installed" in done.stderr and not (project / ".venv").exists()
-    assert "six==1.17.0" in (project / ".setup.log").read_text()
+    assert not (project / ".venv").exists() and "six==1.17.0" in (project / ".setup.log").read_text()
 
 
-def test_failed_rebuild_puts_the_earlier_environment_back(project):
-    environment = script.Environment(project)
-    environment.folder.mkdir()
-    environment.write_stamp("complete")
-    (environment.folder / "kept").write_text("")
-    done = run(project, **REFUSING)
-    assert done.returncode == 1 and "earlier .venv was put back" in done.stderr
-    assert (environment.folder / "kept").exists() and environment.stamp()["state"] == "complete"
-    assert not (project / ".venv.previous").exists()
+def test_failed_update_keeps_the_environment_and_tries_again(finished):
+    pip_fails = '[ "$1" = -c ] || { echo "No space left on device"; exit 1; }\n'
+    finished.python.write_text(finished.python.read_text() + pip_fails)
+    (finished.root / "requirements.lock").write_text("six==1.16.0\n")
+    done = run(finished.root)
+    assert done.returncode == 1 and "set-up failed: the disk is full" in done.stderr and "TMPDIR" in done.stderr
+    assert finished.python.exists() and finished.plan() == "update"
 
 
-def test_long_steps_show_what_is_under_way(tmp_path, capsys):
-    steps = script.Steps(tmp_path / "log")
-    code = "import time; print('  Downloading torch-2.13.0.whl (526 MB)', flush=True); time.sleep(3)"
-    status, lines = steps.run([sys.executable, "-c", code], os.environ, beat=1)
-    assert status == 0 and len(lines) == 1
-    assert "still working: Downloading torch-2.13.0.whl (526 MB)" in capsys.readouterr().out
-    assert "Downloading torch" in (tmp_path / "log").read_text()
+def test_too_little_space_is_an_error_with_figures(project, monkeypatch):
+    monkeypatch.setattr(script.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1e9}))
+    with pytest.raises(script.Problem, match=r"1\.0 GB free in .*, 3 GB are needed"):
+        script.Environment(project).build(sys.executable)
+    assert not (project / ".venv").exists()
+
+
+def test_second_call_waits_for_the_first(project, finished):
+    """While another call is at work, an environment that it builds is neither touched nor refused."""
+    finished.stamp.write_text(finished.mark("building"))
+    with (project / ".setup.log").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        second = subprocess.Popen(command(project), env=settings(**REFUSING), stderr=subprocess.PIPE)
+        time.sleep(1)
+        assert second.poll() is None
+        finished.stamp.write_text(finished.mark("complete"))
+    assert second.communicate(timeout=60)[1] == b"" and second.returncode == 0

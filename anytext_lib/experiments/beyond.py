@@ -38,9 +38,9 @@ from anytext_lib.experiments.fine_tuning import (
 from anytext_lib.experiments.plan import (
     SIMPLE,
     Arm,
+    ExperimentPlan,
     Measured,
-    Plan,
-    Profile,
+    Sizes,
     find_arm,
     open_plan,
     scores_in_words,
@@ -90,7 +90,7 @@ TRIALS = (
 )
 """``measured``: alphas by weighting, see ``matched_alphas``; mean_squares of the recogniser's layers on true lines."""
 
-SIZES = Profile(starts=(("pre-trained", "before"),), seeds=3, steps=20, scenes=160, words=32, sampling_steps=10,
+SIZES = Sizes(starts=(("pre-trained", "before"),), seeds=3, steps=20, scenes=160, words=32, sampling_steps=10,
                 probes=6, probe_times=(500,), probe_every=20)
 PROFILES = {
     "default": SIZES,
@@ -113,7 +113,7 @@ def main(profile: str, out: Path | None, seeds: int | None, device: str | None, 
     return 0
 
 
-def _ladder(plan: Plan) -> tuple[list, str]:
+def _ladder(plan: ExperimentPlan) -> tuple[list, str]:
     """Length of the gradients at each timestep of the ladder, at the start: simple, and the OCR term (without step
     weight, at weight 1) on the neck and on several layers; and abar."""
     profile, device = plan.profile, plan.device
@@ -132,7 +132,7 @@ def _ladder(plan: Plan) -> tuple[list, str]:
 
 
 @functools.cache
-def mean_squares(profile: Profile, device: str) -> dict[str, float]:
+def mean_squares(profile: Sizes, device: str) -> dict[str, float]:
     """Mean square of each layer of the recogniser on the true lines of the first eight scenes."""
     data, count = scenes(SCENES, "train", profile.scenes), min(8, profile.scenes)
     batch = next(batches_of(data, count, count)).to(device)
@@ -168,7 +168,7 @@ def matched_alphas(alphas_cumprod: torch.Tensor, ladder: Sequence[Mapping[str, f
     return found | {"multi": target / root_mean_square(weights["abar"], times, curves["multi"])}
 
 
-def _start(plan: Plan) -> tuple[dict, str]:
+def _start(plan: ExperimentPlan) -> tuple[dict, str]:
     """The starting point itself: scores, probes, pictures."""
     profile, reading = plan.profile, readers_of(plan.profile, True)
     module = build_module(replace(profile, scenes=profile.batch), 0, plan.device)
@@ -186,7 +186,7 @@ def schedule(folder: Path) -> torch.Tensor:
     return AnyText2Model.from_pretrained(folder).alphas_cumprod
 
 
-def _run(plan: Plan, trial_name: str, seed: int) -> tuple[dict, str]:
+def _run(plan: ExperimentPlan, trial_name: str, seed: int) -> tuple[dict, str]:
     """One run: weight, time, scores of held-out words, the probes' last values, and pictures of the first seed."""
     profile, device, trial = plan.profile, plan.device, find_arm(TRIALS, trial_name)
     ladder = json.loads(plan.path("ladder").read_text(encoding="utf-8"))
@@ -203,7 +203,7 @@ def _run(plan: Plan, trial_name: str, seed: int) -> tuple[dict, str]:
     return found, f"{seconds:.0f} s, {scores_in_words(found)}"
 
 
-def _reward(plan: Plan, seed: int) -> tuple[dict, str]:
+def _reward(plan: ExperimentPlan, seed: int) -> tuple[dict, str]:
     """One run of the reward."""
     profile, device = plan.profile, plan.device
     found, module = reward_run(profile, seed, readers_of(profile, True), device)
@@ -214,13 +214,13 @@ def _reward(plan: Plan, seed: int) -> tuple[dict, str]:
     return found, f"{found['seconds']:.0f} s, {scores_in_words(found)}"
 
 
-def readers_of(profile: Profile, watched: bool) -> Profile:
+def readers_of(profile: Sizes, watched: bool) -> Sizes:
     """The profile with a third judge of another lineage where one is installed, for runs that are watched."""
     third = tuple(name for name in ("tesseract",) if name in Judge.available() and name not in profile.judges)
     return replace(profile, judges=profile.judges + third) if watched else profile
 
 
-def pictures(profile: Profile, model: AnyText2Model, arm: str) -> list[dict[str, Any]]:
+def pictures(profile: Sizes, model: AnyText2Model, arm: str) -> list[dict[str, Any]]:
     """The first held-out words as the model writes them, PNG in base64, with the true scene and the wanted word."""
     from PIL import Image
 
@@ -240,7 +240,7 @@ def pictures(profile: Profile, model: AnyText2Model, arm: str) -> list[dict[str,
 NESTED = ("pictures", "rewards")
 
 
-def write_tables(plan: Plan) -> None:
+def write_tables(plan: ExperimentPlan) -> None:
     """Collect the stored results into tables with their provenance."""
     parts = plan.results()
     found = [part for name, part in parts.items() if name.split("-")[0] in ("start", "run", "reward")]

@@ -21,7 +21,7 @@ import torch
 
 from anytext_lib.data.batch import AnyTextBatch, collate
 from anytext_lib.evaluation import score_texts
-from anytext_lib.experiments.plan import SIMPLE, Profile
+from anytext_lib.experiments.plan import SIMPLE, Sizes
 from anytext_lib.files import data_folder
 from anytext_lib.generation import sample_images
 from anytext_lib.losses import Objective, Step, Term
@@ -40,7 +40,7 @@ from anytext_lib.udifftext.terms import local_of, watch_attention
 SCENES, PROBES, WORDS = 11, 12, 13  # seeds of the scenes to train on, to follow and to write
 
 
-def start_folder(profile: Profile, start: str | None = None) -> Path:
+def start_folder(profile: Sizes, start: str | None = None) -> Path:
     """The checkpoint that runs begin with; by default the profile's first."""
     return data_folder() / "mini" / dict(profile.starts)[start or profile.starts[0][0]]
 
@@ -51,7 +51,7 @@ def scenes(seed: int, split: str, count: int) -> SceneDataset:
     return SceneDataset(seed=seed, split=split, epoch_length=count)
 
 
-def build_module(profile: Profile, seed: int, device: str, terms: Sequence[Term] = (SIMPLE,),
+def build_module(profile: Sizes, seed: int, device: str, terms: Sequence[Term] = (SIMPLE,),
                  start: str | None = None) -> AnyText2Training:
     """A fresh copy of a starting point on its device, ready to train with ``terms``; scenes are looked up in caches,
     so that what is timed is the training alone."""
@@ -64,7 +64,7 @@ def build_module(profile: Profile, seed: int, device: str, terms: Sequence[Term]
 
 
 @functools.cache
-def caches(profile: Profile, start: str | None, device: str) -> tuple[TensorCache, ReferenceCache]:
+def caches(profile: Sizes, start: str | None, device: str) -> tuple[TensorCache, ReferenceCache]:
     """Latents, features of the glyph lines and true features of all scenes: the runs of a process share them."""
     module = AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start))).to(device).train()
     module.prepare()
@@ -98,7 +98,7 @@ def gradient_length(module: AnyText2Training, loss: torch.Tensor) -> float:
     return float(sum(g.square().sum() for g in found if g is not None).sqrt())
 
 
-def gradient_lengths(profile: Profile, device: str, terms: Sequence[Term],
+def gradient_lengths(profile: Sizes, device: str, terms: Sequence[Term],
                      start: str | None = None) -> dict[str, float]:
     """Root of the mean square, over the profile's calibration batches, of the gradient's length of each term alone."""
     module = build_module(profile, 0, device, terms, start)
@@ -111,7 +111,7 @@ def gradient_lengths(profile: Profile, device: str, terms: Sequence[Term],
     return {name: (value / len(batches)) ** 0.5 for name, value in squares.items()}
 
 
-def seconds_of_a_step(profile: Profile, device: str, terms: Sequence[Term], start: str | None = None,
+def seconds_of_a_step(profile: Sizes, device: str, terms: Sequence[Term], start: str | None = None,
                       repeats: int = 4) -> float:
     """Shortest of some forward and backward passes with ``terms``."""
     module, times = build_module(profile, 0, device, terms, start), []
@@ -123,7 +123,7 @@ def seconds_of_a_step(profile: Profile, device: str, terms: Sequence[Term], star
     return min(times)
 
 
-def train(profile: Profile, module: AnyText2Training, seed: int, device: str, probes: Probes | None = None,
+def train(profile: Sizes, module: AnyText2Training, seed: int, device: str, probes: Probes | None = None,
           steps: int | None = None) -> tuple[Probes, float]:
     """Fine-tune for ``steps`` (by default the profile's); the probes, and seconds without them."""
     data = scenes(SCENES, "train", profile.scenes)
@@ -145,7 +145,7 @@ READ = Objective([Term("ocr", ocr, 0.0), Term("ctc", ctc, 0.0)])
 class Probes(pl.Callback):
     """Losses on fixed scenes at fixed timesteps with fixed noise: what the noise of training hides."""
 
-    def __init__(self, profile: Profile, device: str):
+    def __init__(self, profile: Sizes, device: str):
         self.profile, self.seconds, self.curve = profile, 0.0, []
         data = scenes(PROBES, "validation", profile.probes)
         self.batch = collate([data[i] for i in range(profile.probes)]).to(device)
@@ -223,7 +223,7 @@ def ends(curve: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(point[name] for point in last) / len(last) for name in QUALITIES}
 
 
-def read_words(profile: Profile, model: AnyText2Model, size: int = 16) -> list[dict[str, Any]]:
+def read_words(profile: Sizes, model: AnyText2Model, size: int = 16) -> list[dict[str, Any]]:
     """A row for each held-out word: its index, the wanted text, and what every reader makes of the sampled image.
 
     Args:
@@ -242,7 +242,7 @@ def read_words(profile: Profile, model: AnyText2Model, size: int = 16) -> list[d
     return rows
 
 
-def scores_of(rows: list[dict[str, Any]], profile: Profile) -> dict[str, float]:
+def scores_of(rows: list[dict[str, Any]], profile: Sizes) -> dict[str, float]:
     """READER_acc and READER_ned of every reader."""
     found = {name: score_texts([row[name] for row in rows], [row["wanted"] for row in rows])
              for name in (*profile.judges, "trainer")}

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anytext_lib.data import data_folder
+from anytext_lib.device import versions
 from anytext_lib.experiments.plan import write_table
-from anytext_lib.publishing.provenance import versions
 from anytext_lib.udifftext.effort import measure, summary, try_candidates, ways
 from anytext_lib.udifftext.grid_words import draw_words
 

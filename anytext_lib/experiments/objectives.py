@@ -41,8 +41,8 @@ from anytext_lib.experiments.fine_tuning import (
 from anytext_lib.experiments.plan import (
     SIMPLE,
     Arm,
-    Plan,
-    Profile,
+    ExperimentPlan,
+    Sizes,
     find_arm,
     open_plan,
     scores_in_words,
@@ -68,7 +68,7 @@ OBJECTIVES = (
 )
 """``measured``: weight_NAME gives a gradient as long as that of the arm "ocr"; detected: the term of the detector."""
 
-SIZES = Profile(starts=(("pre-trained", "before"),), probe_every=30)
+SIZES = Sizes(starts=(("pre-trained", "before"),), probe_every=30)
 PROFILES = {
     "default": SIZES,
     "quick": replace(SIZES, seeds=2, steps=3, batch=4, scenes=24, words=4, probes=2, probe_times=(500,), probe_every=3,
@@ -89,7 +89,7 @@ def main(profile: str, out: Path | None, seeds: int | None, device: str | None, 
     return 0
 
 
-def _detector(plan: Plan) -> tuple[dict, str]:
+def _detector(plan: ExperimentPlan) -> tuple[dict, str]:
     """Train a small DB detector on the first scenes of the experiment, and save it; how well it finds held-out words.
 
     The row holds f, precision, recall and mean_overlap on scenes of the validation split, and cpu_seconds of the
@@ -115,7 +115,7 @@ def _score(detector: DBDetector, scene) -> BoxScore:
                        [not line.valid for line in scene.lines])
 
 
-def _weights(plan: Plan) -> Path:
+def _weights(plan: ExperimentPlan) -> Path:
     return plan.folder / "detector.safetensors"
 
 
@@ -136,7 +136,7 @@ def build_terms(network) -> dict[str, Term]:
     return {name: Term(name, function) for name, function in functions.items()}
 
 
-def calibrate(profile: Profile, network, device: str) -> dict[str, float]:
+def calibrate(profile: Sizes, network, device: str) -> dict[str, float]:
     """How long the gradients of the terms are at the start, and the weights that make them alike.
 
     Returns:
@@ -151,24 +151,24 @@ def calibrate(profile: Profile, network, device: str) -> dict[str, float]:
             **{f"weight_{name}": target / norms[name] for name in terms}}
 
 
-def _calibrate(plan: Plan) -> tuple[dict, str]:
+def _calibrate(plan: ExperimentPlan) -> tuple[dict, str]:
     found = calibrate(plan.profile, _loaded(_weights(plan)), plan.device)
     return found, ", ".join(f"{key} {value:.3g}" for key, value in found.items())
 
 
-def _measured(plan: Plan) -> dict:
+def _measured(plan: ExperimentPlan) -> dict:
     calibration = json.loads(plan.path("calibrate").read_text(encoding="utf-8"))
     return calibration | {"detected": detected(_loaded(_weights(plan)))}
 
 
-def _start(plan: Plan) -> tuple[dict, str]:
+def _start(plan: ExperimentPlan) -> tuple[dict, str]:
     model = AnyText2Model.from_pretrained(start_folder(plan.profile), plan.device)
     rows = read_words(plan.profile, model)
     found = {"arm": "start", "seed": 0, **scores_of(rows, plan.profile)}
     return found | {"readings": [{"arm": "start", "seed": 0, **row} for row in rows]}, scores_in_words(found)
 
 
-def _cost(plan: Plan, arm: str) -> tuple[dict, str]:
+def _cost(plan: ExperimentPlan, arm: str) -> tuple[dict, str]:
     """What one step of an arm costs, forward and backward: shortest ``step_seconds`` of some, and ``peak_mib``."""
     profile, device = replace(plan.profile, scenes=plan.profile.batch), plan.device
     module = build_module(profile, 0, device, find_arm(OBJECTIVES, arm).terms(profile, _measured(plan)))
@@ -209,7 +209,7 @@ def peak_mib(work: Callable[[], object], device: str = "cpu") -> float:
     return max(accumulate((size for _, size in changes), initial=0)) / MIB
 
 
-def _run(plan: Plan, arm_name: str, seed: int) -> tuple[dict, str]:
+def _run(plan: ExperimentPlan, arm_name: str, seed: int) -> tuple[dict, str]:
     """One run: weights, time, scores and readings of held-out words, and the curve of its probes."""
     profile, arm = plan.profile, find_arm(OBJECTIVES, arm_name)
     terms = arm.terms(profile, _measured(plan))
@@ -225,7 +225,7 @@ def _run(plan: Plan, arm_name: str, seed: int) -> tuple[dict, str]:
     return found, f"{seconds:.0f} s, {scores_in_words(found)}"
 
 
-def write_tables(plan: Plan) -> None:
+def write_tables(plan: ExperimentPlan) -> None:
     """Collect the stored results into tables with their provenance."""
     parts = plan.results()
     runs = [found for name, found in parts.items() if name.startswith("run-")]

@@ -22,8 +22,8 @@ from anytext_lib.experiments.fine_tuning import (
 from anytext_lib.experiments.plan import (
     SIMPLE,
     Arm,
-    Plan,
-    Profile,
+    ExperimentPlan,
+    Sizes,
     find_arm,
     open_plan,
     scores_in_words,
@@ -47,10 +47,10 @@ ARMS = (
 """``measured``: no_step_alpha and region_weight give gradients as long as the arm "ocr" has, time_steps its time."""
 
 PROFILES = {
-    "default": Profile(),
-    "quick": Profile(seeds=2, steps=4, scenes=32, words=4, probes=2, probe_times=(500,), probe_every=4, calibration=1,
+    "default": Sizes(),
+    "quick": Sizes(seeds=2, steps=4, scenes=32, words=4, probes=2, probe_times=(500,), probe_every=4, calibration=1,
                      sampling_steps=4),
-    "gpu": Profile(seeds=10, steps=400, batch=32, scenes=12800, words=512, probes=128, probe_every=40, calibration=16),
+    "gpu": Sizes(seeds=10, steps=400, batch=32, scenes=12800, words=512, probes=128, probe_every=40, calibration=16),
 }
 
 
@@ -65,12 +65,12 @@ def main(profile: str, out: Path | None, seeds: int | None, device: str | None, 
     return 0
 
 
-def _calibrate(plan: Plan, start: str) -> tuple[dict, str]:
+def _calibrate(plan: ExperimentPlan, start: str) -> tuple[dict, str]:
     found = calibrate(plan.profile, start, plan.device)
     return found, ", ".join(f"{key} {value:.3g}" for key, value in found.items() if isinstance(value, float))
 
 
-def calibrate(profile: Profile, start: str, device: str) -> dict[str, float]:
+def calibrate(profile: Sizes, start: str, device: str) -> dict[str, float]:
     """How long gradients are and how long steps take at a starting point, and what follows for the matched arms.
 
     Returns:
@@ -90,13 +90,13 @@ def calibrate(profile: Profile, start: str, device: str) -> dict[str, float]:
             "time_steps": round(profile.steps * max(1.0, seconds["ocr"] / seconds["simple"]))}
 
 
-def _read_start(plan: Plan, start: str) -> tuple[dict, str]:
+def _read_start(plan: ExperimentPlan, start: str) -> tuple[dict, str]:
     model = AnyText2Model.from_pretrained(start_folder(plan.profile, start), plan.device)
     found = {"start": start, "arm": "start", **scores_of(read_words(plan.profile, model, 32), plan.profile)}
     return found, scores_in_words(found)
 
 
-def _fine_tune(plan: Plan, start: str, arm_name: str, seed: int) -> tuple[dict, str]:
+def _fine_tune(plan: ExperimentPlan, start: str, arm_name: str, seed: int) -> tuple[dict, str]:
     """One run: weights, cost, scores on held-out words and the curve of its probes."""
     profile, arm = plan.profile, find_arm(ARMS, arm_name)
     calibration = json.loads(plan.path("calibrate", start).read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def _fine_tune(plan: Plan, start: str, arm_name: str, seed: int) -> tuple[dict, 
     return found, f"{seconds:.0f} s, {scores_in_words(found)}"
 
 
-def write_tables(plan: Plan) -> None:
+def write_tables(plan: ExperimentPlan) -> None:
     """Collect the stored runs into tables with their provenance."""
     results = plan.results()
     runs = [result for name, result in results.items() if name.startswith("fine_tune-")]

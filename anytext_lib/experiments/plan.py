@@ -30,7 +30,7 @@ Measured = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Profile:
+class Sizes:
     """Sizes of an experiment; the defaults are those of the one about the OCR losses.
 
     Attributes:
@@ -90,8 +90,8 @@ class Arm:
 
     name: str
     label: str
-    terms: Callable[[Profile, Measured], list[Term]]
-    steps: Callable[[Profile, Measured], int] = lambda profile, measured: profile.steps
+    terms: Callable[[Sizes, Measured], list[Term]]
+    steps: Callable[[Sizes, Measured], int] = lambda profile, measured: profile.steps
     watched: bool = False
 
 
@@ -111,7 +111,7 @@ def weights_row(terms: Sequence[Term]) -> dict[str, float | bool]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentPlan:
     """Where and how the runs of an experiment are made.
 
     Attributes:
@@ -121,7 +121,7 @@ class Plan:
 
     experiment: str
     name: str
-    profile: Profile
+    profile: Sizes
     folder: Path
     device: str
     jobs: int
@@ -161,8 +161,8 @@ class Plan:
                 "machine": machine(self.device, cpu_count()), "versions": versions()}
 
 
-def open_plan(experiment: str, profiles: Mapping[str, Profile], name: str, out: Path | None, device: str | None,
-              jobs: int) -> Plan:
+def open_plan(experiment: str, profiles: Mapping[str, Sizes], name: str, out: Path | None, device: str | None,
+              jobs: int) -> ExperimentPlan:
     """The plan of an experiment, in ``out`` or in build/experiments.
 
     Raises:
@@ -170,7 +170,7 @@ def open_plan(experiment: str, profiles: Mapping[str, Profile], name: str, out: 
     """
     if name not in profiles:
         raise CourseError(f"there is no profile {name!r}: choose one of {', '.join(profiles)}.")
-    plan = Plan(experiment, name, profiles[name], out or Path("build/experiments") / experiment,
+    plan = ExperimentPlan(experiment, name, profiles[name], out or Path("build/experiments") / experiment,
                 str(pick_device(device)), jobs)
     plan.claim()
     return plan
@@ -181,7 +181,7 @@ def scores_in_words(found: Mapping[str, Any]) -> str:
     return f"Sen.Acc {found['ppocrv4_acc']:.3f}, NED {found['ppocrv4_ned']:.3f}"
 
 
-def _work(plan: Plan, function, *arguments) -> str:
+def _work(plan: ExperimentPlan, function, *arguments) -> str:
     """In a worker: use a fair share of the cores, run, store."""
     import torch
 

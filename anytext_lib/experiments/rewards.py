@@ -20,7 +20,7 @@ from anytext_lib.data.batch import collate
 from anytext_lib.diffusion import ddim_levels, step_moments
 from anytext_lib.evaluation import edit_distance_score
 from anytext_lib.experiments.fine_tuning import SCENES, build_module, read_words, scenes, scores_of
-from anytext_lib.experiments.plan import Profile
+from anytext_lib.experiments.plan import Sizes
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge, crop_lines
 from anytext_lib.randomness import NOISE, generator
@@ -93,7 +93,7 @@ def ned_rewards(images: torch.Tensor, lines, judge, per_scene: int) -> torch.Ten
     return torch.tensor(values).reshape(-1, per_scene)
 
 
-def sample_group(profile: Profile, model: AnyText2Model, batch, seed: int, update: int):
+def sample_group(profile: Sizes, model: AnyText2Model, batch, seed: int, update: int):
     """Images (P K, 3, H, W) of K samples a scene, the decisions, and the conditions they were drawn for."""
     with torch.no_grad():
         told = model.conditions(batch).repeat(profile.per_scene).detach()
@@ -110,7 +110,7 @@ def sample_group(profile: Profile, model: AnyText2Model, batch, seed: int, updat
         return model.decode(latents).float().clamp(-1, 1), made, told
 
 
-def update_policy(profile: Profile, model: AnyText2Model, optimizer, made, told, advantages: torch.Tensor,
+def update_policy(profile: Sizes, model: AnyText2Model, optimizer, made, told, advantages: torch.Tensor,
                   update: int) -> None:
     """One optimizer step on some of the decisions, spread over the path; one decision at a time in memory."""
     chosen = made[update % 2::max(1, len(made) // profile.reward_trained)][:profile.reward_trained]
@@ -124,7 +124,7 @@ def update_policy(profile: Profile, model: AnyText2Model, optimizer, made, told,
     optimizer.step()
 
 
-def reward_run(profile: Profile, seed: int, reader_profile: Profile,
+def reward_run(profile: Sizes, seed: int, reader_profile: Sizes,
                device: str) -> tuple[dict[str, Any], AnyText2Training]:
     """Train by policy gradients for ``profile.updates`` updates.
 

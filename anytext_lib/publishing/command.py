@@ -108,7 +108,7 @@ def run(options: Namespace) -> int:
 
     if options.check and options.update_baselines:
         raise CourseError("--check and --update-baselines exclude each other: compare, or replace.")
-    return runner.run(runner.Request(
+    return runner.run(runner.RunRequest(
         notebooks=options.notebooks, profile=options.profile, parameters=parse_parameters(options.parameter),
         jobs=options.jobs, check=options.check, update_baselines=options.update_baselines, in_place=options.in_place,
         out=options.out, folder=options.folder, device=options.device, budget_factor=options.budget_factor,

@@ -27,7 +27,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What to run, and what to do with the result; the fields are the options of `anytext course run`."""
 
     notebooks: Sequence[str] = ()
@@ -55,7 +55,7 @@ class Outcome:
     output: Path
 
 
-def run(request: Request, say: Callable[..., None] = print) -> int:
+def run(request: RunRequest, say: Callable[..., None] = print) -> int:
     """Run the notebooks that `request` asks for, telling progress through `say`; return the exit status.
 
     Raises CourseError for a wrong request, FolderBusyError where another run writes into the same folder, and
@@ -69,7 +69,7 @@ def run(request: Request, say: Callable[..., None] = print) -> int:
 class Course:
     """One run of the course. Raises CourseError before anything starts when the request is wrong."""
 
-    def __init__(self, request: Request, say: Callable[..., None] = print):
+    def __init__(self, request: RunRequest, say: Callable[..., None] = print):
         from anytext_lib.device import machine, pick_device
 
         self.request, self.say = request, say

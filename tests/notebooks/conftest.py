@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from anytext_lib.publishing import notebooks
-from anytext_lib.publishing.run import Request, run
+from anytext_lib.publishing.run import RunRequest, run
 
 PARAMETERS = "n = 2  # how many\nscale = 1.5  # of the value"
 
@@ -52,7 +52,7 @@ class TinyCourse:
     def run(self, **options) -> int:
         """Run the course on the CPU; the lines it said are kept in `said`."""
         self.lines.clear()
-        request = Request(**{"folder": self.folder, "device": "cpu"} | options)
+        request = RunRequest(**{"folder": self.folder, "device": "cpu"} | options)
         return run(request, say=lambda *parts, **_: self.lines.append(" ".join(map(str, parts))))
 
     @property

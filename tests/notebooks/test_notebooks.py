@@ -6,7 +6,7 @@ import pytest
 
 from anytext_lib.course.paths import notebooks_folder
 from anytext_lib.publishing.profiles import load_profiles
-from anytext_lib.publishing.run import Request, run
+from anytext_lib.publishing.run import RunRequest, run
 
 LISTED = list(load_profiles(notebooks_folder()).questions)
 
@@ -15,6 +15,6 @@ LISTED = list(load_profiles(notebooks_folder()).questions)
 @pytest.mark.parametrize("number", LISTED)
 def test_notebook_runs_and_its_numbers_hold(number, tmp_path):
     lines = []
-    request = Request(notebooks=[number], profile="quick", check=True, out=tmp_path, device="cpu")
+    request = RunRequest(notebooks=[number], profile="quick", check=True, out=tmp_path, device="cpu")
     status = run(request, say=lambda *parts, **_: lines.append(" ".join(map(str, parts))))
     assert status == 0, "\n".join(lines)

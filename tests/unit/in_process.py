@@ -4,7 +4,7 @@ from anytext_lib.experiments.plan import write_json
 
 
 def in_this_process(plan, tasks):
-    """What ``Plan.run_all`` does, one task after the other in this process."""
+    """What ``ExperimentPlan.run_all`` does, one task after the other in this process."""
     for function, *arguments in tasks:
         path = plan.path(function.__name__.strip("_"), *arguments)
         if not path.exists():

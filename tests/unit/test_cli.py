@@ -43,7 +43,7 @@ def test_run_hands_all_options_on(monkeypatch, tmp_path):
         "--folder", str(tmp_path), "--device", "cpu", "--budget-factor", "2.5",
     ])
     assert status == 0
-    assert seen == [runner.Request(
+    assert seen == [runner.RunRequest(
         notebooks=["02", "05_loss_ocr"], profile="quick",
         parameters={"steps": 3, "rate": 1e-3, "name": "x", "sizes": [1, 2]}, jobs=2, check=True, in_place=True,
         out=tmp_path / "out", folder=tmp_path, device="cpu", budget_factor=2.5,
@@ -54,7 +54,7 @@ def test_defaults_run_everything(monkeypatch):
     seen = []
     monkeypatch.setattr(runner, "run", lambda request: seen.append(request) or 1)
     assert cli.main(["course", "run"]) == 1
-    assert list(seen[0].notebooks) == [] and seen[0] == runner.Request(notebooks=seen[0].notebooks)
+    assert list(seen[0].notebooks) == [] and seen[0] == runner.RunRequest(notebooks=seen[0].notebooks)
 
 
 @pytest.mark.parametrize("pair", ["steps", "=3", "two words=1"])

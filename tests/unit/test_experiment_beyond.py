@@ -12,7 +12,7 @@ from anytext_lib.data import TextLines
 from anytext_lib.errors import CourseError
 from anytext_lib.experiments import beyond
 from anytext_lib.experiments.beyond import STAGES
-from anytext_lib.experiments.plan import Plan, read_table, weights_row
+from anytext_lib.experiments.plan import ExperimentPlan, read_table, weights_row
 from anytext_lib.experiments.rewards import (
     Decision,
     group_advantages,
@@ -167,7 +167,7 @@ def test_the_command_runs(tmp_path, monkeypatch):
     monkeypatch.setitem(beyond.PROFILES, "test", sizes)
     kept = [trial for trial in beyond.TRIALS if trial.name in ("none", "multi", "region_5", "reader_only")]
     monkeypatch.setattr(beyond, "TRIALS", kept)
-    monkeypatch.setattr(Plan, "run_all", in_this_process)
+    monkeypatch.setattr(ExperimentPlan, "run_all", in_this_process)
     assert beyond.main("test", tmp_path / "out", None, "cpu", 1) == 0
     rows, origin = read_table(tmp_path / "out" / "runs.parquet")
     by_arm = {row["arm"]: row for row in rows}

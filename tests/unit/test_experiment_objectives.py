@@ -11,7 +11,7 @@ from anytext_lib.db.network import DBNet
 from anytext_lib.errors import CourseError
 from anytext_lib.experiments import objectives
 from anytext_lib.experiments.objectives import build_terms, detected, peak_mib
-from anytext_lib.experiments.plan import Plan, read_table, weights_row
+from anytext_lib.experiments.plan import ExperimentPlan, read_table, weights_row
 from anytext_lib.losses import Objective, Term
 from anytext_lib.losses.step import text_region
 from anytext_lib.losses.terms import region, simple
@@ -169,7 +169,7 @@ def test_the_command_runs_and_resumes(tmp_path, monkeypatch, capsys):
     """Four arms, one seed, one step, on a tiny random model."""
     kept = [arm for arm in objectives.OBJECTIVES if arm.name in ("none", "ocr_ctc", "local", "db")]
     monkeypatch.setattr(objectives, "OBJECTIVES", kept)
-    monkeypatch.setattr(Plan, "run_all", in_this_process)
+    monkeypatch.setattr(ExperimentPlan, "run_all", in_this_process)
     AnyText2Model.from_config("tiny", tokenizer="bytes").save_pretrained(tmp_path / "tiny")
     sizes = replace(objectives.SIZES, seeds=1, steps=1, batch=2, scenes=2, words=2, probes=1, probe_times=(500,),
                     probe_every=1, calibration=1, sampling_steps=2, detector_steps=2, timed=1,

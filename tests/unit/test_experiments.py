@@ -99,11 +99,11 @@ def test_experiment_runs_resumes_and_refuses_other_sizes(tmp_path, monkeypatch, 
     """The whole command on a tiny random model: two arms, one seed, one step."""
     from anytext_lib.experiments import ocr_losses
     from anytext_lib.experiments.ocr_losses import ARMS
-    from anytext_lib.experiments.plan import Profile
+    from anytext_lib.experiments.plan import Sizes
     from anytext_lib.models import AnyText2Model
 
     AnyText2Model.from_config("tiny", tokenizer="bytes").save_pretrained(tmp_path / "tiny")
-    sizes = Profile(seeds=1, steps=1, batch=2, scenes=2, words=2, probes=1, probe_times=(500,), probe_every=1,
+    sizes = Sizes(seeds=1, steps=1, batch=2, scenes=2, words=2, probes=1, probe_times=(500,), probe_every=1,
                     calibration=1, sampling_steps=2, starts=(("random", str(tmp_path / "tiny")),))
     monkeypatch.setitem(ocr_losses.PROFILES, "test", sizes)
     monkeypatch.setattr(ocr_losses, "ARMS", [arm for arm in ARMS if arm.name in ("simple", "ocr_no_step")])

@@ -33,10 +33,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 # what is not so yet: rows may only leave
 UPWARD: set[tuple[str, str]] = {
-    ("db.__main__", "cli"), ("experiments.noise_search", "publishing.provenance"),
-    ("experiments.plan", "publishing.provenance"), ("models.anytext2", "upstream.convert"),
-    ("training.callbacks.image_logger", "generation"), ("training.sampled_text", "evaluation"),
-    ("training.sampled_text", "generation"), ("training.score", "generation"),
+    ("db.__main__", "cli"), ("models.anytext2", "upstream.convert"), ("training.score", "generation"),
 }
 CIRCLES: set[frozenset[str]] = {
     frozenset({"data.anyword", "data.json_stream"}),
@@ -44,12 +41,11 @@ CIRCLES: set[frozenset[str]] = {
     frozenset({"models.anytext2", "upstream.convert"}),
 }
 MODULE_NAMES: set[str] = {
-    "anytext2", "convert", "crops", "detector", "diffusion", "layout", "measure", "network", "objective", "ocr",
-    "pictures", "provenance", "sampling", "scenes", "score", "scratch", "storage", "terms", "training", "weights",
+    "anytext2", "convert", "crops", "detector", "diffusion", "measure", "network", "objective", "ocr", "pictures",
+    "provenance", "sampling", "score", "scratch", "storage", "terms", "training", "weights",
 }
 CLASS_NAMES: set[str] = {
-    "DataReport", "Found", "Interval", "Placement", "Plan", "Profile", "Progress", "Request", "SeparableBlock",
-    "SqueezeExcite", "TransformerBlock",
+    "DataReport", "Found", "Progress", "SeparableBlock", "SqueezeExcite", "TransformerBlock",
 }
 OFTEN = {"__init__", "__main__", "command", "cli"}
 

@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from anytext_lib.data import read_anyword
-from anytext_lib.data.check import check_data, readable_entries
-from anytext_lib.data.check_report import REMEDIES
 from anytext_lib.data.check_schema import SCHEMA, languages, load_schema
-from anytext_lib.data.contact_sheet import TILE, contact_sheet
 from anytext_lib.data.fonts import font_path
+from anytext_lib.datatools.check import REMEDIES, check_data, readable_entries
+from anytext_lib.datatools.contact_sheet import TILE, contact_sheet
 from anytext_lib.files import data_folder
 
 QUAD = [[10, 10], [90, 10], [90, 40], [10, 40]]

@@ -1,12 +1,15 @@
 """The command `anytext data`: exit status and what it says."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from anytext_lib.data.command import add_data_commands, data_parser, run_data
+from anytext_lib.datatools.command import add_data_commands, data_parser, run_data
+from anytext_lib.files import data_folder
 
 ROWS = "image,x1,y1,x2,y2,x3,y3,x4,y4,text\na.jpg,10,10,90,12,90,40,10,38,Tea\n"
 
@@ -93,3 +96,15 @@ def test_as_a_command_of_another_parser(folder, capsys):
     add_data_commands(data_part)
     options = top.parse_args(["data", "convert", str(folder)])
     assert run_data(options[options.subcommand]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["DATA", "--sheet", "sheet.png"]])
+def test_a_check_does_not_wait_for_torch(tmp_path, arguments):
+    """It would take seconds, and a check of a data set needs none of it."""
+    found = [str(data_folder()) if part == "DATA" else part for part in arguments]
+    code = ("import sys; from anytext_lib.cli import main\n"
+            f"try: main(['data', 'check', *{found}])\n"
+            "except SystemExit: pass\n"
+            "print('imported:', {'torch', 'diffusers', 'matplotlib.pyplot'} & set(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.endswith("imported: set()\n"), done.stdout + done.stderr

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from anytext_lib.data import read_anyword
-from anytext_lib.data.check import check_data
-from anytext_lib.data.convert import ConversionError, convert_folder, detect_language
+from anytext_lib.datatools.check import check_data
+from anytext_lib.datatools.convert_folder import ConversionError, convert_folder, detect_language
 from anytext_lib.errors import AnyTextError
 
 HEADER = "image,x1,y1,x2,y2,x3,y3,x4,y4,text"

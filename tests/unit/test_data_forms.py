@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from anytext_lib.data.anyword import AnyWordError, read_anyword
-from anytext_lib.data.check import check_data, readable_entries
-from anytext_lib.data.contact_sheet import TILE, contact_sheet
 from anytext_lib.data.dataset import AnyWordDataset
 from anytext_lib.data.index import AnyWordIndex
 from anytext_lib.data.pictures import read_picture
 from anytext_lib.data.sample import SampleConfig
+from anytext_lib.datatools.check import check_data, readable_entries
+from anytext_lib.datatools.contact_sheet import TILE, contact_sheet
 from anytext_lib.training.data import read_records
 
 BASE = {"data_root": ".", "data_list": [{"img_name": "a.jpg", "caption": "a sign", "annotations": [

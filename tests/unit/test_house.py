@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2] / "anytext_lib"
 # a module may import from its own floor's folder and from lower floors; folders of one floor do not know each other
 FLOORS = [
     {"errors"},
-    {"diffusion", "files", "device", "randomness", "usage", "configs"},
+    {"files", "device", "randomness", "usage", "configs"},
     {"data"},
-    {"ocr", "scenes"},
+    {"scenes"},
     {"models", "datatools"},
     {"losses", "upstream"},
     {"db", "training"},
@@ -41,11 +41,11 @@ CIRCLES: set[frozenset[str]] = {
     frozenset({"models.anytext2", "upstream.convert"}),
 }
 MODULE_NAMES: set[str] = {
-    "anytext2", "convert", "crops", "detector", "diffusion", "measure", "network", "objective", "ocr", "pictures",
+    "crops", "detector", "diffusion", "measure", "network", "objective", "ocr", "pictures",
     "provenance", "sampling", "score", "scratch", "storage", "terms", "training", "weights",
 }
 CLASS_NAMES: set[str] = {
-    "DataReport", "Found", "Progress", "SeparableBlock", "SqueezeExcite", "TransformerBlock",
+    "Progress", "SeparableBlock", "SqueezeExcite", "TransformerBlock",
 }
 OFTEN = {"__init__", "__main__", "command", "cli"}
 

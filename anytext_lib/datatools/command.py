@@ -89,8 +89,8 @@ def run_data(options: Namespace) -> int:
 
 def check(options: Namespace) -> int:
     """`anytext data check`."""
-    from anytext_lib.data.check import check_data, readable_entries
-    from anytext_lib.data.contact_sheet import contact_sheet
+    from anytext_lib.datatools.check import check_data, readable_entries
+    from anytext_lib.datatools.contact_sheet import contact_sheet
     from anytext_lib.files import atomic_path
 
     report = check_data(options.path, images=options.images, max_chars=options.max_chars, percent=options.percent,
@@ -113,7 +113,7 @@ def check(options: Namespace) -> int:
 
 def convert(options: Namespace) -> int:
     """`anytext data convert`."""
-    from anytext_lib.data.convert import convert_folder
+    from anytext_lib.datatools.convert_folder import convert_folder
 
     made = convert_folder(options.folder, options.output, form=options.form, annotations=options.annotations,
                           language=options.language, force=options.force)

@@ -1,30 +1,140 @@
-"""Check a data set in the AnyWord form: schema, pictures, polygons, texts, with counts and remedies."""
+"""Check a data set in the AnyWord form: fields, pictures, polygons, texts, with counts and remedies."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, AnyWordError, Where, read_entry, root_of
-from anytext_lib.data.check_lines import polygon_faults, text_faults
-from anytext_lib.data.check_report import REMEDIES, DataProblem, DataReport
 from anytext_lib.data.check_schema import kind_of, schema_faults
+from anytext_lib.data.fonts import MissingGlyphError, characters_of, fonts_for, load_fonts
 from anytext_lib.data.json_stream import AnyWordStream, TruncatedError, find_data_root
 from anytext_lib.data.pictures import PictureError, clean_name, locate, picture_size, read_picture, require_inside
+from anytext_lib.data.texts import normal_text
 from anytext_lib.errors import MissingFileError, OptionError
 
 IMAGES = ("decode", "open", "none")
 MAX_LINES = 5  # of a sample; of more, a random five are drawn
+OVERHANG = 0.02  # how far, in parts of the longer side, a polygon may reach out of its picture: annotators' slips
+LEAST_SIDE = 2.0  # pixels: a thinner polygon has no position mask (``lines.line_quad``)
+REMEDIES = {
+    "truncated_json": "restore the file or download it again",
+    "malformed_json": "correct it at that place, or write the file again",
+    "no_picture": "name the pictures in data_list; `anytext data convert` makes it of a plain folder",
+    "malformed_field": "correct the field; the schema is anytext_lib/data/anyword.schema.json",
+    "missing_image": "restore the picture, correct img_name or data_root, or remove the entry",
+    "corrupt_image": "restore the picture or remove the entry; training skips and counts such pictures",
+    "duplicate_name": "remove one of the two entries, or rename its picture",
+    "polygon_outside": "give the polygon in pixels of this very picture (if the picture was resized, scale its "
+                       "polygons as well), or mark the line \"valid\": false",
+    "polygon_degenerate": "draw at least three points around the line, in order and without crossings, "
+                          "or give an empty list to leave the line out",
+    "unknown_language": "use one of the names of the schema; Latin covers English and other European languages",
+    "wrong_color": "give [r, g, b] from 0 to 255, or leave the field out if the colour is not known",
+    "empty_text": "write what the line says, or mark it \"valid\": false",
+    "text_too_long": "split the line in two, or accept that only its beginning is drawn and read (--ignore)",
+    "no_glyph": "correct the text, mark the line \"valid\": false, or name a font file that has these characters "
+                "(--font)",
+}
+
+
+@dataclass(frozen=True)
+class DataProblem:
+    """Something wrong with a data set.
+
+    Attributes:
+        kind: a key of ``REMEDIES``. ``file``: the annotation file or picture.
+        entry: as data_list[3] ('a.jpg'), '' for the file as a whole. ``field``: as annotations[0].polygon, or ''.
+        what: what is wrong there.
+    """
+
+    kind: str
+    file: str
+    entry: str
+    field: str
+    what: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return REMEDIES[self.kind]
+
+    def __str__(self) -> str:
+        place = ".".join(part for part in (self.entry, self.field) if part)
+        return f"{self.file}: {place + ': ' if place else ''}{self.what}. Remedy: {self.remedy}."
+
+
+@dataclass
+class CheckReport:
+    """The outcome of ``check_data``.
+
+    Attributes:
+        path: the annotation file. ``data_root``: the folder of its pictures, None if the file does not say.
+        images, lines: number of entries and of lines checked. ``counts``: other numbers, by name.
+        languages: lines by language. ``kinds``: problems by kind, all of them.
+        problems: the problems themselves, of each kind the first ``limit``.
+        ignored: kinds that do not count.
+    """
+
+    path: Path
+    data_root: Path | None = None
+    images: int = 0
+    lines: int = 0
+    counts: Counter = field(default_factory=Counter)
+    languages: Counter = field(default_factory=Counter)
+    kinds: Counter = field(default_factory=Counter)
+    problems: list[DataProblem] = field(default_factory=list)
+    ignored: tuple[str, ...] = ()
+    limit: int = 100
+
+    def add(self, problem: DataProblem) -> None:
+        """Count a problem, and keep it while there are few of its kind."""
+        if problem.kind in self.ignored:
+            return
+        self.kinds[problem.kind] += 1
+        if self.kinds[problem.kind] <= self.limit:
+            self.problems.append(problem)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.kinds
+
+    def summary(self, show: int = 5) -> str:
+        """Text: the counts, then the problems by kind, of each the first ``show``."""
+        rows = [f"{self.path}", f"  pictures in {self.data_root}",
+                f"  {self.images} pictures, {self.lines} lines of text"]
+        rows += [f"  {name}: {value}" for name, value in self.counts.items()]
+        if self.languages:
+            rows.append("  languages: " + ", ".join(f"{name} {n}" for name, n in self.languages.most_common()))
+        for kind, n in self.kinds.most_common():
+            rows.append(f"{kind}: {n}")
+            shown = [problem for problem in self.problems if problem.kind == kind][:show]
+            rows += [f"  {problem}" for problem in shown]
+            rows += [f"  ... and {n - len(shown)} more"] if n > len(shown) else []
+        total = self.kinds.total()
+        rows.append("No problem found." if self.ok else f"{total} {'problem' if total == 1 else 'problems'} found.")
+        return "\n".join(rows)
+
+    def to_dict(self) -> dict:
+        """Everything as plain JSON values."""
+        return {"path": str(self.path), "data_root": None if self.data_root is None else str(self.data_root),
+                "images": self.images, "lines": self.lines, "counts": dict(self.counts),
+                "languages": dict(self.languages), "kinds": dict(self.kinds), "ignored": list(self.ignored),
+                "problems": [asdict(problem) | {"remedy": problem.remedy} for problem in self.problems]}
 
 
 def check_data(path: str | os.PathLike, *, images: str = "decode", max_chars: int = 20, percent: float = 1.0,
                seed: int = 0, ignore: tuple[str, ...] = (), limit: int = 100, fonts: tuple[str, ...] = (),
-               progress: Callable[[int], None] = lambda done: None) -> DataReport:
+               progress: Callable[[int], None] = lambda done: None) -> CheckReport:
     """Check an annotation file and its pictures.
 
     The file is read as a stream, so its size does not matter.  Lines with ``"valid": false`` are held to the rules on
@@ -47,7 +157,7 @@ def check_data(path: str | os.PathLike, *, images: str = "decode", max_chars: in
     source = _annotation_file(Path(path))
     _check_options(images, percent, ignore, fonts)
     root = find_data_root(source)
-    report = DataReport(source, None if root is None else root_of(source, root), ignored=tuple(ignore), limit=limit)
+    report = CheckReport(source, None if root is None else root_of(source, root), ignored=tuple(ignore), limit=limit)
     check = _Check(report, images, max_chars, fonts)
     chosen, stream = np.random.default_rng(seed), AnyWordStream(source)
     try:
@@ -109,7 +219,7 @@ def _check_options(images: str, percent: float, ignore: tuple[str, ...], fonts: 
 class _Check:
     """The state of one check: the report, and the names seen so far."""
 
-    def __init__(self, report: DataReport, images: str, max_chars: int, fonts: tuple[str, ...]):
+    def __init__(self, report: CheckReport, images: str, max_chars: int, fonts: tuple[str, ...]):
         self.report, self.images, self.max_chars, self.fonts = report, images, max_chars, fonts
         self.names: dict[str, int] = {}
 
@@ -134,8 +244,8 @@ class _Check:
             return
         size = self._picture(name, add) if named and "img_name" not in broken else None
         for j, line in enumerate(self._lines(row)):
-            for kind, field, what in self._line(line, j, size, broken):
-                add(kind, f"annotations[{j}].{field}", what)
+            for kind, part, what in self._line(line, j, size, broken):
+                add(kind, f"annotations[{j}].{part}", what)
 
     def _fields(self, number: int, row: Any, add: Callable) -> set[str]:
         """Report what the schema or the reader of training refuses; returns those fields, as annotations[0].color."""
@@ -202,3 +312,55 @@ class _Check:
 def _outer(field: str) -> str:
     """The field of an entry or of a line that ``field`` lies in: polygon[2][0] is a part of polygon."""
     return re.match(r"(annotations\[\d+\]\.)?\w*", field)[0]
+
+
+def polygon_faults(polygon: list, size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
+    """(kind, what) for a polygon of at least three [x, y] points; ``size`` (width, height), None if not known."""
+    import cv2
+    from shapely.geometry import Polygon
+
+    points = np.array(polygon, np.float64)
+    if not np.isfinite(points).all():
+        yield "polygon_degenerate", "the polygon has a coordinate that is not finite"
+        return
+    side = min(cv2.minAreaRect(points.astype(np.float32))[1])
+    if side < LEAST_SIDE:
+        yield "polygon_degenerate", f"the polygon is {side:.1f} pixels thin; it needs at least {LEAST_SIDE:.0f}"
+    elif not Polygon(points).is_valid:
+        yield "polygon_degenerate", "the sides of the polygon cross each other"
+    if size is not None:
+        yield from _outside(points, size)
+
+
+def _outside(points: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    low, high = points.min(axis=0), points.max(axis=0)
+    picture = f"the picture of {size[0]} x {size[1]} pixels"
+    reach = f"x from {low[0]:g} to {high[0]:g}, y from {low[1]:g} to {high[1]:g}"
+    if (high <= 0).any() or (low >= size).any():
+        yield "polygon_outside", f"the polygon lies outside {picture}: {reach}"
+    elif (excess := max(float((-low).max()), float((high - size).max()))) > OVERHANG * max(size):
+        yield "polygon_outside", f"the polygon reaches {math.ceil(excess)} pixels out of {picture}: {reach}"
+
+
+def text_faults(text: str, max_chars: int, fonts: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+    """(kind, what) for the text of a line that can be read, in its one form; ``fonts``: files besides the course's."""
+    text = normal_text(text)
+    if not text.strip():
+        yield "empty_text", "the text is empty, but the line is valid"
+        return
+    if len(text) > max_chars:
+        yield "text_too_long", f"the text {text!r} has {len(text)} characters, more than the {max_chars} that are drawn"
+    try:
+        fonts_for(text)
+    except MissingGlyphError:
+        if not any(characters_of(font).issuperset(text) for font in fonts):
+            yield "no_glyph", f"no font can write {text!r}: {_gap(text, fonts)}"
+
+
+def _gap(text: str, fonts: Sequence[str]) -> str:
+    """What keeps every font from writing ``text``."""
+    known = frozenset().union(*(characters_of(font) for font in (*load_fonts(), *fonts)))
+    missing = [c for c in dict.fromkeys(text) if c not in known]
+    if not missing:
+        return "it has all characters in some font, but no single font has them all"
+    return ", ".join(f"{c!r} (U+{ord(c):04X})" for c in missing) + (" is" if len(missing) == 1 else " are") + " in none"

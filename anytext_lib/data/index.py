@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,15 +18,10 @@ from anytext_lib.data.anyword import AnnotatedImage, root_of
 from anytext_lib.data.index_build import IndexStamp, StaleIndexError, build_index, read_stamp
 from anytext_lib.data.index_rows import IndexBatch
 from anytext_lib.errors import MissingFileError, OptionError
-from anytext_lib.files import UnwritableError
+from anytext_lib.files import UnwritableError, print_report
 
 CACHE = "ANYTEXT_CACHE"  # environment variable: the folder for indices that cannot lie beside their JSON
 RELEASE_EVERY = 32  # items read between two hand-backs of mapped pages
-
-
-def print_report(message: str) -> None:
-    """Tell the user what happens, on standard error."""
-    print(f"anytext: {message}", file=sys.stderr, flush=True)
 
 
 class AnyWordIndex(Sequence[AnnotatedImage]):

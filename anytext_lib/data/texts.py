@@ -50,3 +50,12 @@ def split_chinese(language: str, text: str) -> str:
     if language != "Chinese":
         return language
     return TRADITIONAL if is_traditional(text) else SIMPLIFIED
+
+
+def guess_language(text: str) -> str:
+    """AnyWord's name of the language that the characters of ``text`` belong to; 'Latin' unless they tell otherwise."""
+    for language, ranges in (("Japanese", ((0x3040, 0x30ff),)), ("Korean", ((0xac00, 0xd7af),)),
+                             ("Chinese", ((0x3400, 0x9fff), (0xf900, 0xfaff)))):
+        if any(low <= ord(character) <= high for character in text for low, high in ranges):
+            return split_chinese(language, text)
+    return "Latin"

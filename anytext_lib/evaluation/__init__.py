@@ -10,7 +10,7 @@ _PLACES = {
     "PROTOCOLS": "protocols", "Protocol": "protocols", "LineScore": "protocols", "protocol": "protocols",
     "Picture": "items", "find_pictures": "items", "cut_line": "crops",
     "LineReading": "readings", "Readings": "readings", "open_reader": "readings", "read_pictures": "readings",
-    "score_lines": "scores", "summarise": "scores", "mean_interval": "intervals",
+    "score_lines": "scores", "summarise": "scores", "bootstrap_interval": "intervals",
     "evaluate_ocr": "ocr", "read_result": "results", "write_result": "results", "ResultError": "results",
     "evaluate_fid": "pictures", "evaluate_clip": "pictures", "evaluate_lpips": "pictures",
     "frechet_distance": "fid", "fid_by_size": "fid", "FIDInception": "inception", "LPIPS": "lpips",

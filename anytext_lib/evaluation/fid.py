@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from anytext_lib.data.index import print_report
 from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.evaluation.items import SUFFIXES, Picture
 from anytext_lib.evaluation.journal import Journal
 from anytext_lib.evaluation.measure import measure
+from anytext_lib.files import print_report
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:

@@ -15,15 +15,15 @@ import numpy as np
 LEVEL, RESAMPLES = 0.95, 2000
 
 
-class Interval(NamedTuple):
+class Bounds(NamedTuple):
     """Bounds of a confidence interval; None where the data cannot tell (one item, or all items alike)."""
 
     low: float | None
     high: float | None
 
 
-def mean_interval(values: Sequence[float], items: Sequence[int], level: float = LEVEL,
-                  resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def bootstrap_interval(values: Sequence[float], items: Sequence[int], level: float = LEVEL,
+                  resamples: int = RESAMPLES, seed: int = 0) -> Bounds:
     """Interval of the mean of ``values`` by BCa bootstrap over ``items``.
 
     Args:
@@ -32,18 +32,18 @@ def mean_interval(values: Sequence[float], items: Sequence[int], level: float = 
     """
     from scipy.stats import bootstrap
 
-    values, items = np.asarray(values, np.float64), np.asarray(items)
-    if values.shape != items.shape or values.ndim != 1:
-        raise ValueError(f"give one item for each value, got shapes {values.shape} and {items.shape}")
-    _, rows = np.unique(items, return_inverse=True)
-    if len(values) == 0 or rows.max() < 1 or values.min() == values.max():
-        return Interval(None, None)
-    sums, counts = np.bincount(rows, values), np.bincount(rows).astype(np.float64)
+    numbers, owners = np.asarray(values, np.float64), np.asarray(items)
+    if numbers.shape != owners.shape or numbers.ndim != 1:
+        raise ValueError(f"give one item for each value, got shapes {numbers.shape} and {owners.shape}")
+    _, rows = np.unique(owners, return_inverse=True)
+    if len(numbers) == 0 or rows.max() < 1 or numbers.min() == numbers.max():
+        return Bounds(None, None)
+    sums, counts = np.bincount(rows, numbers), np.bincount(rows).astype(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of data too much alike: the bounds are NaN then
         found = bootstrap((sums, counts), _ratio, paired=True, vectorized=True, confidence_level=level, batch=200,
                           n_resamples=resamples, method="BCa", rng=np.random.default_rng(seed)).confidence_interval
-    return Interval(*(float(bound) if np.isfinite(bound) else None for bound in found))
+    return Bounds(*(float(bound) if np.isfinite(bound) else None for bound in found))
 
 
 def about(resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.data.index import print_report
 from anytext_lib.data.pictures import decode_picture
 from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.items import Picture
 from anytext_lib.evaluation.journal import Journal
+from anytext_lib.files import print_report
 
 Work = Callable[[Sequence[Picture], Sequence[np.ndarray]], Sequence[Mapping[str, Any]]]
 

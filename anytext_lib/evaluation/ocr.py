@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anytext_lib.data.index import print_report
 from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.crops import CROPS, HEIGHT, WIDTH
 from anytext_lib.evaluation.intervals import about
@@ -24,6 +23,7 @@ from anytext_lib.evaluation.provenance import checkpoint_identity, generation, r
 from anytext_lib.evaluation.readings import LineReading, Readings, open_reader, read_pictures
 from anytext_lib.evaluation.results import write_result, write_table, written_folder
 from anytext_lib.evaluation.scores import score_lines, summarise, table
+from anytext_lib.files import print_report
 
 PROTOCOLS = ("anytext", "strict")
 

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from anytext_lib.data.index import print_report
 from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.evaluation.clip import REPOSITORY, WEIGHT, CLIPScorer, clip_score
 from anytext_lib.evaluation.crops import to_tensor
 from anytext_lib.evaluation.fid import features, fid_by_size, folder_pictures, frechet_distance
 from anytext_lib.evaluation.inception import SIDE, WEIGHTS, FIDInception
-from anytext_lib.evaluation.intervals import about, mean_interval
+from anytext_lib.evaluation.intervals import about, bootstrap_interval
 from anytext_lib.evaluation.items import Picture, find_pictures
 from anytext_lib.evaluation.journal import Journal
 from anytext_lib.evaluation.lpips import LPIPS
@@ -29,6 +28,7 @@ from anytext_lib.evaluation.lpips import WEIGHTS as LPIPS_WEIGHTS
 from anytext_lib.evaluation.measure import ComparedPictureError, measure, read_picture
 from anytext_lib.evaluation.provenance import checkpoint_identity, generation, picture_settings, sha256, versions
 from anytext_lib.evaluation.results import write_result, write_table, written_folder
+from anytext_lib.files import print_report
 
 Report = Callable[[str], None]
 
@@ -187,7 +187,8 @@ def _pair(real: Path, picture: Picture, pixels: np.ndarray) -> tuple[torch.Tenso
 
 
 def _mean(name: str, values: Sequence[float], pictures: Sequence[Picture]) -> dict[str, Any]:
-    return {name: float(np.mean(values)), f"{name}_interval": list(mean_interval(values, [p.item for p in pictures])),
+    interval = bootstrap_interval(values, [picture.item for picture in pictures])
+    return {name: float(np.mean(values)), f"{name}_interval": list(interval),
             "bootstrap": about()}
 
 

@@ -92,7 +92,7 @@ def picture_settings(path: str | os.PathLike) -> dict[str, Any] | None:
     try:
         with Image.open(path) as picture:
             picture.load()
-            record = json.loads(picture.text[SETTINGS_KEY])
+            record = json.loads(picture.info[SETTINGS_KEY])
         model = record.get("model")
         return {"sampler": {"scheduler": record["scheduler"]["class"], **record["settings"]},
                 "checkpoint": model and {"name": Path(model["folder"]).name, "sha256": model["sha256"]},

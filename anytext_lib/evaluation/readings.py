@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from anytext_lib.data.index import print_report
 from anytext_lib.data.lines import BadLineError
 from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.crops import cut_line, to_tensor
@@ -18,6 +17,7 @@ from anytext_lib.evaluation.items import Picture
 from anytext_lib.evaluation.journal import Journal
 from anytext_lib.evaluation.measure import measure
 from anytext_lib.evaluation.provenance import LOSS_RECOGNISER, picture_settings
+from anytext_lib.files import print_report
 from anytext_lib.ocr.judge import JUDGES, Judge
 
 READERS = (*JUDGES, LOSS_RECOGNISER)

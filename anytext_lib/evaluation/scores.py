@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from anytext_lib.evaluation.intervals import RESAMPLES, mean_interval
+from anytext_lib.evaluation.intervals import RESAMPLES, bootstrap_interval
 from anytext_lib.evaluation.protocols import LineScore, Protocol
 from anytext_lib.evaluation.readings import LineReading
 from anytext_lib.evaluation.results import check_order, plain_table, shown
@@ -40,8 +40,9 @@ def _summary(lines: Sequence[LineReading], scores: Sequence[LineScore], resample
     right, ned = [float(score.correct) for score in scores], [score.ned for score in scores]
     found = {"lines": len(lines), "items": len(set(items)), "sentence_accuracy": _mean(right), "ned": _mean(ned)}
     check_order(found["sentence_accuracy"], found["ned"], where)
-    return found | {"sentence_accuracy_interval": list(mean_interval(right, items, resamples=resamples, seed=seed)),
-                    "ned_interval": list(mean_interval(ned, items, resamples=resamples, seed=seed))}
+    intervals = {f"{name}_interval": list(bootstrap_interval(values, items, resamples=resamples, seed=seed))
+                 for name, values in (("sentence_accuracy", right), ("ned", ned))}
+    return found | intervals
 
 
 def table(protocols: dict[str, dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:

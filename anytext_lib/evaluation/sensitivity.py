@@ -33,10 +33,10 @@ def grow_polygon(polygon: np.ndarray, margin: float) -> np.ndarray:
     import cv2
 
     points = np.asarray(polygon, np.float64)
-    centre, sides, degrees = cv2.minAreaRect(points.astype(np.float32))
-    centre, sides = np.array(centre), np.array(sides)
+    rectangle = cv2.minAreaRect(points.astype(np.float32))
+    centre, sides, degrees = np.array(rectangle[0]), np.array(rectangle[1]), rectangle[2]
     grown = sides + 2 * margin * sides.min()
-    if not (sides > 0).all() or not (grown > 0).all():
+    if min(*sides, *grown) <= 0:
         raise ValueError(f"a margin of {margin:g} leaves nothing of a line of {sides[0]:.1f} x {sides[1]:.1f} pixels")
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     axes = np.array([[c, s], [-s, c]])  # rows: directions of the two sides
@@ -96,8 +96,8 @@ def write_generated(output: Any, pipeline: Any, folder: str | os.PathLike) -> Pa
     Returns:
         the annotation file in ``folder``.
     """
+    from anytext_lib.data.texts import guess_language
     from anytext_lib.generation.metadata import model_record, write_png
-    from anytext_lib.generation.resolve import guess_language
 
     folder, rows, counts = Path(folder), {}, {}
     folder.mkdir(parents=True, exist_ok=True)

@@ -52,8 +52,8 @@ from anytext_lib.generation import sample_images
 from anytext_lib.losses import Objective, Term, Weighting, abar, hard_gate, min_snr, snr, uniform
 from anytext_lib.losses.terms import ctc, ocr, region
 from anytext_lib.models import AnyText2Model
+from anytext_lib.models.freezing import eval_mode
 from anytext_lib.ocr import Judge, crop_lines
-from anytext_lib.training.callbacks.sampling import eval_mode
 
 WEIGHTINGS: dict[str, Weighting] = {"abar": abar, "snr": snr, "min_snr": min_snr(5.0), "gate": hard_gate(0.5)}
 STAGES = ("block3", "block7", "block11", "neck")

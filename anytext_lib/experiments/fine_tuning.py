@@ -21,6 +21,7 @@ import torch
 
 from anytext_lib.data.batch import AnyTextBatch, collate
 from anytext_lib.evaluation import score_texts
+from anytext_lib.evaluation.judge_samples import read_lines
 from anytext_lib.experiments.plan import SIMPLE, Sizes
 from anytext_lib.files import data_folder
 from anytext_lib.generation import sample_images
@@ -28,11 +29,11 @@ from anytext_lib.losses import Objective, Step, Term
 from anytext_lib.losses.step import text_region
 from anytext_lib.losses.terms import ctc, ocr
 from anytext_lib.models import AnyText2Model
+from anytext_lib.models.freezing import eval_mode
 from anytext_lib.ocr import Judge
 from anytext_lib.randomness import draw_noise, draw_timesteps, places
 from anytext_lib.scenes.scene_dataset import SceneDataset
 from anytext_lib.training.cache import ReferenceCache, TensorCache
-from anytext_lib.training.callbacks.sampling import eval_mode, read_lines
 from anytext_lib.training.data import EpochBatches, ResumableLoader
 from anytext_lib.training.module import AnyText2Training
 from anytext_lib.udifftext.terms import local_of, watch_attention

@@ -61,7 +61,7 @@ def lines_of(records: Sequence[dict]) -> TextLines:
     """The lines of generated images, flat, from their records; the regions are in pixels of the images."""
     from anytext_lib.data.hints import position_mask
     from anytext_lib.data.lines import line_quad
-    from anytext_lib.generation.resolve import guess_language
+    from anytext_lib.data.texts import guess_language
 
     found = [(i, record["request"], line) for i, record in enumerate(records) for line in record["request"]["lines"]]
     if not found:

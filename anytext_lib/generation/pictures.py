@@ -48,12 +48,6 @@ def source_record(source: Any) -> dict | None:
     return {"path": path, "sha256": pixel_hash(read_picture(source, "picture"))}
 
 
-def file_hash(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def pixel_hash(picture: np.ndarray) -> str:
     """SHA-256 of a picture's shape and pixels."""
     return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()

@@ -127,12 +127,12 @@ def _sample(lines: list[PlacedLine], size: tuple[int, int], glyph_scale: int, ca
             image: np.ndarray | None) -> Sample:
     """What the model is told; polygons are in pixels of the sample."""
     try:
-        positions = [position_mask(line.polygon, size) for line in lines]
-        quads = [line_quad(position).numpy() for position in positions]
+        masks = [position_mask(line.polygon, size) for line in lines]
+        quads = [line_quad(mask).numpy() for mask in masks]
     except BadLineError as error:
         raise RequestError(f"a region is too small at the size at which the model works ({size[1]} x {size[0]}): "
                            f"{error}") from error
-    positions = np.array(positions, np.uint8).reshape(-1, *size)
+    positions = np.array(masks, np.uint8).reshape(-1, *size)
     hints = np.zeros((*size, 3), np.uint8)
     glyphs = np.zeros((size[0] * glyph_scale, size[1] * glyph_scale, 3), np.uint8)
     for line in lines:

@@ -12,7 +12,7 @@ import numpy as np
 
 from anytext_lib.data.anyword import NO_COLOUR
 from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError, characters_of, choose_font, typeface
-from anytext_lib.data.texts import split_chinese
+from anytext_lib.data.texts import guess_language
 from anytext_lib.generation.layout import lay_out
 from anytext_lib.generation.legibility import size_problem
 from anytext_lib.generation.pictures import read_picture
@@ -65,15 +65,6 @@ def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0) ->
     _raise([*region_problems(polygons, names, size), *filter(None, small)])
     return [PlacedLine(line.text, guess_language(line.text), polygon, glyph_font, line.font, style, color)
             for line, polygon, glyph_font, style, color in zip(lines, polygons, fonts, styles, colors, strict=True)]
-
-
-def guess_language(text: str) -> str:
-    """AnyWord's name of the language that the characters of ``text`` belong to; 'Latin' unless they tell otherwise."""
-    for language, ranges in (("Japanese", ((0x3040, 0x30ff),)), ("Korean", ((0xac00, 0xd7af),)),
-                             ("Chinese", ((0x3400, 0x9fff), (0xf900, 0xfaff)))):
-        if any(low <= ord(character) <= high for character in text for low, high in ranges):
-            return split_chinese(language, text)
-    return "Latin"
 
 
 def parse_color(color: Any, who: str) -> tuple[int, int, int]:

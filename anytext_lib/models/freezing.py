@@ -17,7 +17,8 @@ stay as they are.  ``AttnXUNet`` runs its encoder with a gradient exactly if som
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -116,3 +117,15 @@ def count(groups: Groups) -> dict[str, tuple[int, int]]:
     """For each group the number of tensors and of single values."""
     return {group: (len(members), sum(parameter.numel() for _, parameter in members))
             for group, members in groups.items()}
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """All modules in eval mode, and afterwards each in its own mode again."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -17,11 +17,12 @@ import numpy as np
 
 from anytext_lib.data.batch import AnyTextBatch, collate, to_uint8
 from anytext_lib.device import pick_device
+from anytext_lib.evaluation.judge_samples import score_samples
 from anytext_lib.generation import sample_images
 from anytext_lib.models import AnyText2Model
+from anytext_lib.models.freezing import eval_mode
 from anytext_lib.ocr import Judge
 from anytext_lib.scenes.scene_dataset import SceneDataset
-from anytext_lib.training.callbacks.sampling import eval_mode, score_samples
 
 SEED = 21  # of the scenes and of the starting noise
 

@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.models.freezing import eval_mode
 from anytext_lib.ocr.judge import Judge
 from anytext_lib.training.callbacks.average import Measurement
-from anytext_lib.training.callbacks.sampling import eval_mode, grid
+from anytext_lib.training.callbacks.sampling import grid
 from anytext_lib.udifftext.generation import Sampling, write_words
 from anytext_lib.udifftext.seqacc import measure_sequence_accuracy, sequence_accuracy
 

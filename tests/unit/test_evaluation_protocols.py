@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anytext_lib.evaluation import PROTOCOLS, ResultError, mean_interval, protocol, read_result, write_result
+from anytext_lib.evaluation import PROTOCOLS, ResultError, bootstrap_interval, protocol, read_result, write_result
 from anytext_lib.evaluation.provenance import checkpoint_identity, common_value, generation, sha256
 from anytext_lib.evaluation.results import check_result, plain_table, shown, write_table
 
@@ -42,29 +42,29 @@ def test_a_right_line_has_ned_one(name, read, wanted):
 def test_interval_covers_the_mean_and_shrinks_with_items():
     rng = np.random.default_rng(0)
     values = rng.random(800)
-    few, many = mean_interval(values[:40], range(40)), mean_interval(values, range(800))
+    few, many = bootstrap_interval(values[:40], range(40)), bootstrap_interval(values, range(800))
     assert few.low < 0.5 < few.high and many.low < 0.5 < many.high
     expected = 2 * 1.96 * values.std() / math.sqrt(800)
     assert many.high - many.low == pytest.approx(expected, rel=0.1) and few.high - few.low > 3 * expected
-    assert mean_interval(values, range(800)) == many  # the draws depend on the seed only
+    assert bootstrap_interval(values, range(800)) == many  # the draws depend on the seed only
 
 
 def test_lines_of_an_item_are_not_counted_as_independent():
     rng = np.random.default_rng(1)
     item = np.repeat(np.arange(50), 8)
     right = np.repeat(rng.random(50) < 0.5, 8).astype(float)  # all lines of an item are right, or none
-    by_items, by_lines = mean_interval(right, item), mean_interval(right, range(400))
+    by_items, by_lines = bootstrap_interval(right, item), bootstrap_interval(right, range(400))
     assert by_items.high - by_items.low > 2 * (by_lines.high - by_lines.low)
 
 
 @pytest.mark.parametrize("values, items", [([], []), ([1.0, 0.0], [3, 3]), ([1.0, 1.0, 1.0], [0, 1, 2])])
 def test_no_interval_where_the_data_cannot_tell(values, items):
-    assert mean_interval(values, items) == (None, None)
+    assert bootstrap_interval(values, items) == (None, None)
 
 
 def test_interval_wants_an_item_for_each_value():
     with pytest.raises(ValueError, match="one item for each value"):
-        mean_interval([1.0, 0.0], [0])
+        bootstrap_interval([1.0, 0.0], [0])
 
 
 def test_result_must_carry_what_its_numbers_depend_on(tmp_path):

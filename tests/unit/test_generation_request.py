@@ -7,6 +7,7 @@ from PIL import Image
 
 from anytext_lib.data.anyword import NO_COLOUR
 from anytext_lib.data.fonts import font_path, load_fonts
+from anytext_lib.data.texts import guess_language
 from anytext_lib.generation.layout import free_rectangle, lay_out
 from anytext_lib.generation.legibility import SMALLEST_LETTERS, letter_size, readable_share, size_problem
 from anytext_lib.generation.masks import is_mask, read_mask
@@ -14,7 +15,7 @@ from anytext_lib.generation.pictures import read_picture
 from anytext_lib.generation.prompts import image_caption, join_lines, quoted_words, text_caption
 from anytext_lib.generation.regions import mask_polygon, painted_regions, region_polygon, region_problems
 from anytext_lib.generation.request import Defaults, Line, Request, RequestError, Settings
-from anytext_lib.generation.resolve import guess_language, parse_color, place_lines
+from anytext_lib.generation.resolve import parse_color, place_lines
 
 SIZE = (128, 192)
 

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2] / "anytext_lib"
 # a module may import from its own floor's folder and from lower floors; folders of one floor do not know each other
 FLOORS = [
     {"errors"},
-    {"files", "device", "randomness", "usage", "configs"},
+    {"diffusion", "files", "device", "randomness", "usage", "configs"},
     {"data"},
-    {"scenes"},
+    {"ocr", "scenes"},
     {"models", "datatools"},
     {"losses", "upstream"},
     {"db", "training"},
@@ -41,7 +41,7 @@ CIRCLES: set[frozenset[str]] = {
     frozenset({"models.anytext2", "upstream.convert"}),
 }
 MODULE_NAMES: set[str] = {
-    "crops", "detector", "diffusion", "measure", "network", "objective", "ocr", "pictures",
+    "crops", "detector", "measure", "network", "objective", "pictures",
     "provenance", "sampling", "score", "scratch", "storage", "terms", "training", "weights",
 }
 CLASS_NAMES: set[str] = {

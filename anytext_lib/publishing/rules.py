@@ -13,7 +13,8 @@ from anytext_lib.publishing import contents, exercises, form, links, notebooks, 
 from anytext_lib.publishing.profiles import load_profiles
 
 TAGS = {"parameters", notebooks.INJECTED, "solution", "exercise", "check", "nbval-check-output", provenance.MAP}
-MAX_LINES, MAX_BYTES, MIN_EXERCISES = 30, 2_000_000, 2
+MAX_LINES, MAX_PLOT, MAX_BYTES, MIN_EXERCISES = 15, 20, 2_000_000, 2
+PLOT = re.compile(r"\b(show|show_images|explore)\(")
 FIX = "run `anytext course check --fix`"
 MACHINE_PATH = re.compile(r"(?<![\w/])/(?:home|root|tmp|work|Users|mnt|opt|var)/[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+")
 WARNING = re.compile(r"\b\w*Warning: ")
@@ -74,10 +75,21 @@ def cell_form(notebook, path: Path) -> list[str]:
             problems.append(f"cell {number} has the unknown tag {min(unknown)!r}; known are {', '.join(sorted(TAGS))}")
         if not cell.source.strip():
             problems.append(f"cell {number} is empty")
-        lines = len(cell.source.splitlines())
-        if cell.cell_type == "code" and lines > MAX_LINES:
-            problems.append(f"cell {number} has {lines} lines; at most {MAX_LINES}, better 15")
+        most = MAX_PLOT if PLOT.search(cell.source) else MAX_LINES
+        counts = cell.cell_type == "code" and "parameters" not in notebooks.tags(cell)
+        lines = lines_of_code(cell.source) if counts else 0
+        if lines > most:
+            problems.append(f"cell {number} has {lines} lines of code; at most {MAX_LINES}, or {MAX_PLOT} with a plot")
     return problems
+
+
+def lines_of_code(source: str) -> int:
+    """Lines that hold more than a comment or a docstring."""
+    docstrings = {line for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr)
+                  and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+                  for line in range(node.lineno, node.end_lineno + 1)}
+    return sum(number not in docstrings and bool(line.split("#")[0].strip())
+               for number, line in enumerate(source.splitlines(), start=1))
 
 
 def executed_in_order(notebook, path: Path) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from anytext_lib.course.paths import notebooks_folder
 from anytext_lib.publishing import exercises, form, notebooks, provenance
 from anytext_lib.publishing.profiles import load_profiles
-from anytext_lib.publishing.rules import check_course, check_notebook
+from anytext_lib.publishing.rules import cell_form, check_course, check_notebook, lines_of_code
 
 FOLDER = notebooks_folder()
 LISTED = list(load_profiles(FOLDER).questions)
@@ -113,7 +113,8 @@ FAULTS = {
     "no parameters": (lambda nb: nb.cells.pop(1), "needs one code cell tagged 'parameters', has 0"),
     "tag": (put(3, metadata={"tags": ["exercise", "funny"]}), "cell 4 has the unknown tag 'funny'"),
     "empty": (lambda nb: nb.cells.append(nbformat.v4.new_markdown_cell(" ")), "cell 10 is empty"),
-    "long": (put(8, source="check_01(a)\n" * 31), "cell 9 has 31 lines"),
+    "long": (put(8, source="check_01(a)\n" * 16), "cell 9 has 16 lines of code; at most 15"),
+    "long plot": (put(8, source="show(a)\n" * 21), "cell 9 has 21 lines of code; at most 15, or 20 with a plot"),
     "order": (put(8, execution_count=9), "was not executed from top to bottom"),
     "error": (show(nbformat.v4.new_output("error", ename="E", evalue="x", traceback=[])), "holds the error E: x"),
     "stderr": (show(stream("hm", "stderr")), "wrote to stderr: 'hm'"),
@@ -204,3 +205,14 @@ def test_copies_with_dead_links_and_an_old_readme_are_found(course, cells):
     found = check_course(course.folder)
     assert "exercises/01_page: cell 5 has a link to '../../gone.md', where there is nothing" in found
     assert "README.md: its table of notebooks is out of date; run `anytext course check --fix`" in found
+
+
+def test_lines_of_code_are_no_comments_and_no_docstrings():
+    source = 'def f(x):  # of x\n    """Twice\n    x."""\n\n    # a comment\n    text = "# none"\n    return 2 * x'
+    assert lines_of_code(source) == 3
+
+
+def test_cells_of_the_course_are_short():
+    long = [message for path in sorted(FOLDER.glob("*.ipynb"))
+            for message in cell_form(notebooks.read(path), path) if "lines of code" in message]
+    assert long == []

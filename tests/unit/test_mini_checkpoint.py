@@ -10,9 +10,8 @@ import torch
 from anytext_lib.data import data_folder
 from anytext_lib.generation import sample_images
 from anytext_lib.models import AnyText2Model, freezing, read_config
+from anytext_lib.recipes.mini import WINDOW, held_out, score
 from anytext_lib.scenes.words import split_of, words_of
-from anytext_lib.training.score import held_out, score
-from anytext_lib.training.text_path import WINDOW
 
 FOLDER = data_folder() / "mini"
 NAMES = ["early", "before", "after"]

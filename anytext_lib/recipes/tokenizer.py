@@ -1,6 +1,6 @@
 """A small byte-level BPE for the mini model, in the form of an ordinary CLIPTokenizer.
 
-    python -m anytext_lib.training.tokenizer OUTPUT
+    python -m anytext_lib.recipes.tokenizer OUTPUT
 
 CLIP's own vocabulary has 49408 entries, most of them never seen by a model that knows a few hundred words.
 """

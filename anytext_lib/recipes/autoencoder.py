@@ -1,6 +1,6 @@
 """The auto-encoder of the mini model: diffusers' AutoencoderKL, factor 4, trained on crops of rendered scenes.
 
-    python -m anytext_lib.training.autoencoder OUTPUT
+    python -m anytext_lib.recipes.autoencoder OUTPUT
 
 writes the mini model with this auto-encoder and otherwise random weights, where `anytext fit` begins.
 """
@@ -20,6 +20,7 @@ from torch import nn
 
 from anytext_lib.data.batch import to_tensor
 from anytext_lib.models import AnyText2Model, read_config
+from anytext_lib.recipes.loop import fit
 from anytext_lib.scenes.rendering import render_scene
 from anytext_lib.scenes.scene_dataset import SIZE
 from anytext_lib.scenes.words import draw_word
@@ -132,19 +133,15 @@ def train_phase(model: AutoencoderKL, images: torch.Tensor, steps: int, learning
     """
     start, model = time.perf_counter(), model.train()
     axes = colour_axes(images[:256]) if balanced else None
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     batches = random_crops(images, batch_size, side, torch.Generator().manual_seed(seed))
-    for step in range(steps):
+
+    def loss_of() -> torch.Tensor:
         crops = next(batches).to(memory_format=torch.channels_last)
-        loss = autoencoder_loss(model, crops, kl_weight, colour_weight, axes)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        cycle.step()
-        if step % 50 == 49 or step + 1 == steps:
-            log(f"step {step + 1} of {steps}: loss {loss.item():.4f}, {time.perf_counter() - start:.0f} s")
+        return autoencoder_loss(model, crops, kl_weight, colour_weight, axes)
+
+    for step, loss in fit(model.parameters(), loss_of, steps, learning_rate, weight_decay=0.0, betas=(0.9, 0.99)):
+        if step % 50 == 0 or step == steps:
+            log(f"step {step} of {steps}: loss {loss.item():.4f}, {time.perf_counter() - start:.0f} s")
     model.eval()
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from anytext_lib.models import AnyText2Model
-from anytext_lib.training import text_path
+from anytext_lib.recipes import mini
 
 FRESH = ("text_encoder.", "text_embedding.color_proj.")
 
@@ -16,7 +16,7 @@ def old():
 
 @pytest.fixture(scope="module")
 def renewed(old):
-    return text_path.renew_text_path(old, window=12, seed=1)
+    return mini.renew_text_path(old, window=12, seed=1)
 
 
 def test_everything_else_stays(old, renewed):
@@ -29,7 +29,7 @@ def test_everything_else_stays(old, renewed):
 
 
 def test_the_seed_decides(old, renewed):
-    again, other = (text_path.renew_text_path(old, window=12, seed=seed).state_dict() for seed in (1, 2))
+    again, other = (mini.renew_text_path(old, window=12, seed=seed).state_dict() for seed in (1, 2))
     assert all(torch.equal(value, again[name]) for name, value in renewed.state_dict().items())
     assert not torch.equal(again["text_embedding.color_proj.0.weight"], other["text_embedding.color_proj.0.weight"])
 
@@ -43,9 +43,9 @@ def apart(projection):
 
 def test_black_and_white_become_different_tokens(renewed):
     torch.manual_seed(1)
-    usual = text_path.renew_text_path(renewed, window=12, seed=1).text_embedding.color_proj
+    usual = mini.renew_text_path(renewed, window=12, seed=1).text_embedding.color_proj
     with torch.no_grad():
-        usual[0].weight /= text_path.COLOR_WEIGHT
+        usual[0].weight /= mini.COLOR_WEIGHT
         assert apart(usual) < 0.15
         assert apart(renewed.text_embedding.color_proj) > 0.5
 
@@ -59,13 +59,13 @@ def test_it_is_saved_with_its_window(renewed, tmp_path):
 
 def test_command(old, tmp_path):
     old.save_pretrained(tmp_path / "old")
-    assert text_path.main([str(tmp_path / "old"), str(tmp_path / "new"), "--window", "10"]) == 0
+    assert mini.main(["text_path", str(tmp_path / "old"), str(tmp_path / "new"), "--window", "10"]) == 0
     assert AnyText2Model.from_pretrained(tmp_path / "new").captions.window == 10
 
 
 def test_bad_input(old):
     with pytest.raises(ValueError, match="window of 2 tokens"):
-        text_path.renew_text_path(old, window=2)
+        mini.renew_text_path(old, window=2)
     config = {**old.config, "text_embedding": {**old.config["text_embedding"], "color": False}}
     with pytest.raises(ValueError, match="no colour"):
-        text_path.renew_text_path(AnyText2Model.from_config(config))
+        mini.renew_text_path(AnyText2Model.from_config(config))

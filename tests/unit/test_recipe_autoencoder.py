@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anytext_lib.models import read_config
-from anytext_lib.training.autoencoder import (
+from anytext_lib.recipes.autoencoder import (
     PHASES,
     autoencoder_loss,
     build_autoencoder,

@@ -1,0 +1,1 @@
+"""What trained the shipped weights: commands of their own, reached by ``python -m anytext_lib.recipes.NAME``."""

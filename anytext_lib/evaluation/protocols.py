@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.text import composed, edit_distance_score
-from anytext_lib.ocr.charset import Charset
+from anytext_lib.ocr.recogniser import Charset
 
 PPOCR, ASCII = "ppocr", "ascii"
 
@@ -86,7 +86,7 @@ def dictionary(name: str) -> Charset:
     """The characters that have a class of their own: PP-OCR's ``ppocr_keys_v1``, or printable ASCII (``en_dict``)."""
     if name == ASCII:
         return Charset(tuple(map(chr, range(33, 127))))
-    from anytext_lib.ocr.weights import load_onnx, recognizer_path
+    from anytext_lib.ocr.onnx_weights import load_onnx, recognizer_path
 
     metadata = {entry.key: entry.value for entry in load_onnx(recognizer_path()).metadata_props}
     return Charset.from_metadata(metadata["character"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from anytext_lib.errors import MissingFileError
 from anytext_lib.ocr.judge import PPOCRv4Judge, TesseractJudge
-from anytext_lib.ocr.weights import package_file, recognizer_path
+from anytext_lib.ocr.onnx_weights import package_file, recognizer_path
 
 LOSS_RECOGNISER = "ppocrv3"
 SETTINGS_KEY = "anytext"  # PNG text chunk of `anytext generate`

@@ -19,12 +19,11 @@ from anytext_lib.models.conditions import Conditions
 from anytext_lib.models.config import building, read_config, writenet_arguments
 from anytext_lib.models.encoder import ControlResiduals
 from anytext_lib.models.line_images import glyph_crops
-from anytext_lib.models.reader import FrozenReader
 from anytext_lib.models.text_embedding import TextEmbedding
 from anytext_lib.models.tokenizers import load_tokenizer
 from anytext_lib.models.writenet import WriteNet
-from anytext_lib.ocr.recogniser import PPOCRv3Recognizer
-from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.ocr.network import PPOCRv3Network
+from anytext_lib.ocr.recogniser import PPOCRv3Recognizer, reader_of
 
 
 class AnyText2Model(nn.Module):
@@ -50,10 +49,9 @@ class AnyText2Model(nn.Module):
         self.writenet = WriteNet(**writenet_arguments(self.config))
         self.text_embedding = TextEmbedding(**self.config["text_embedding"])
         self.text_encoder = build_text_encoder(self.config["text_encoder"])
-        self.recognizer = TrainableRecognizer()
+        self.recognizer = PPOCRv3Network()
         for part in (self.vae, self.text_encoder, self.recognizer):
             part.requires_grad_(False).eval()
-        self._reader = FrozenReader(self.recognizer)
         self._captions: CaptionEncoder | None = None
         self._tokenizer = self.config["tokenizer"] if tokenizer is None else tokenizer
         schedule = {name: value for name, value in self.config["scheduler"].items() if name != "prediction_type"}
@@ -75,7 +73,7 @@ class AnyText2Model(nn.Module):
             return model
         model.writenet.copy_encoder(model.unet)
         if pretrained_recognizer:
-            model.load_recognizers(TrainableRecognizer.from_pretrained())
+            model.load_recognizers(PPOCRv3Network.from_pretrained())
         return model
 
     @classmethod
@@ -153,7 +151,7 @@ class AnyText2Model(nn.Module):
     def reader(self) -> PPOCRv3Recognizer:
         """The frozen recogniser ready to read, in float32 on the model's device: for the text embedding and the
         losses. Follows ``recognizer`` when that is moved or loaded."""
-        return self._reader.get()
+        return reader_of(self.recognizer)
 
     @property
     def alphas_cumprod(self) -> torch.Tensor:

@@ -24,7 +24,7 @@ from torch import nn
 from anytext_lib.errors import AnyTextError
 from anytext_lib.models.config import FORMAT, ModelConfigError
 from anytext_lib.models.tokenizers import TokenizerError
-from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.ocr.network import PPOCRv3Network
 
 if TYPE_CHECKING:
     from anytext_lib.models.anytext2 import AnyText2Model
@@ -113,7 +113,7 @@ def load(cls: type[AnyText2Model], folder: str | os.PathLike, device: torch.devi
 
     def fill(name: str) -> None:
         if name == "recognizer" and model.config.get("recognizer") == PACKAGED:
-            model.recognizer.load_state_dict(TrainableRecognizer.from_pretrained().state_dict())
+            model.recognizer.load_state_dict(PPOCRv3Network.from_pretrained().state_dict())
         else:
             load_part(getattr(model, name), root / name / WEIGHTS[name])
 
@@ -175,6 +175,6 @@ def _stored(part: nn.Module, dtype: torch.dtype | None) -> dict[str, torch.Tenso
 
 def _is_packaged(recognizer: nn.Module) -> bool:
     """Whether it has exactly the weights that come with the package."""
-    packaged = TrainableRecognizer.from_pretrained().state_dict()
+    packaged = PPOCRv3Network.from_pretrained().state_dict()
     own = recognizer.state_dict()
     return all(torch.equal(own[name].cpu().float(), value.float()) for name, value in packaged.items())

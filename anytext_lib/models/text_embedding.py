@@ -20,7 +20,7 @@ from torch import nn
 from anytext_lib.data.lines import TextLines
 from anytext_lib.models.line_images import has_ink, style_crops
 from anytext_lib.models.writenet import zeroed
-from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.ocr.network import PPOCRv3Network
 
 FEATURES = 40 * 64  # of a line, in the recogniser's neck
 PARTS = ("glyph", "position", "style", "color")
@@ -79,7 +79,7 @@ class TextEmbedding(ModelMixin, ConfigMixin):
         if style:
             self.style_proj = projection(FEATURES, width)
         if style and style_trainable:
-            self.style_recognizer = TrainableRecognizer()
+            self.style_recognizer = PPOCRv3Network()
         if color:
             self.color_proj = projection(3, width)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from anytext_lib.ocr.weights import WeightsError, detector_path, open_session
+from anytext_lib.ocr.onnx_weights import WeightsError, detector_path, open_session
 
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])  # in the network's channel order, BGR
 LONGEST = 2048  # pixels: enlarging stops when the longer side reaches this

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from anytext_lib.errors import AnyTextError, OptionError
-from anytext_lib.ocr.charset import Charset, Reading
-from anytext_lib.ocr.recogniser import check_crops
-from anytext_lib.ocr.weights import WeightsError, open_session, package_file
+from anytext_lib.ocr.network import check_crops
+from anytext_lib.ocr.onnx_weights import WeightsError, open_session, package_file
+from anytext_lib.ocr.recogniser import Charset, Reading
 
 BATCH = 16  # crops in one run of the ONNX network: bounds the memory
 

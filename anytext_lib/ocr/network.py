@@ -1,28 +1,38 @@
-"""The recogniser of PP-OCRv3 as a PyTorch network, its batch norms folded into the convolutions.
+"""The recogniser of PP-OCRv3 as a PyTorch network, with batch norms or with these folded into the convolutions.
 
 MobileNetV1Enhance (scale 0.5) -> SVTR neck (two transformer blocks of width 120) -> linear.  Source: PaddleOCR
 ``ppocr/modeling/backbones/rec_mv1_enhance.py`` and ``necks/rnn.py`` (``EncoderWithSVTR``).  Sizes below are for a
 crop of 48 x 320: the image loses height in four steps and is 40 frames wide at the end.
 
-There is no batch norm and no dropout, so training and evaluation mode are the same.  Folding is exact, about twice
-as fast, and avoids a wrong gradient: the backward of ``BatchNorm2d`` in torch 2.13 on the CPU is off by 100% and
-more for a batch of one whose gradient arrives transposed, which is what the neck below sends to the backbone.
+With batch norms it is trained and stored: AnyText2's style recogniser is trained, and both recognisers inside
+AnyText2's checkpoints must come back bit for bit.  Its 228 tensors have the names and the order of
+``text_predictor.*`` there (``ocr_recog/RecModel.py``, ``RecMv1_enhance.py``, ``RNN.py``, ``RecSVTR.py``).
+
+Folded it is what the losses use.  Folding is exact, about twice as fast, and avoids a wrong gradient: the backward of
+``BatchNorm2d`` in torch 2.13 on the CPU is off by 100% and more, in both modes, for a batch of one whose gradient
+arrives transposed, which is what the neck sends to the backbone.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from anytext_lib.ocr.padding import maps_of_padded
+from anytext_lib.ocr.onnx_weights import Layer, WeightsError, load_onnx, read_layers, recognizer_path
 
 HEIGHT = 48  # pixels: the only height that leaves one row of frames
 STRIDE = 8  # pixels of width for each frame
-LOCAL = 12  # stages (stem to block11) that see a small surrounding only; squeeze and excite sees the whole crop
+CLASSES = 6625  # blank, 6623 characters, space
+DROPOUT = 0.1  # of attention weights, attention outputs and both layers of the feed-forward part, in training mode
+LAYER_KEYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # in the order in which a module stores them
+COUNTER = "num_batches_tracked"
 
 # (channels in, channels out, kernel of the depthwise convolution, its stride (down, across), squeeze and excite)
 BLOCKS = (
@@ -37,8 +47,7 @@ BLOCKS = (
     (512, 512, 5, (1, 2), True),
 )
 
-
-Seams = tuple[torch.Tensor, torch.Tensor]  # columns (S,) and the values (1, C, h, S) they have, see ``padding``
+Seams = tuple[torch.Tensor, torch.Tensor]  # columns (S,) and their values (1, C, h, S), see ``crops.maps_of_padded``
 
 
 class FrozenConvolution(torch.autograd.Function):
@@ -76,28 +85,66 @@ class FrozenConvolution(torch.autograd.Function):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution with "same" padding that keeps no input while its weight is frozen."""
+    """A convolution with "same" padding that keeps no input while weight and bias are there and frozen."""
 
-    def __init__(self, inside: int, outside: int, kernel: int, stride=1, groups: int = 1):
-        super().__init__(inside, outside, kernel, stride, kernel // 2, groups=groups)
+    def __init__(self, inside: int, outside: int, kernel: int, stride=1, groups: int = 1, bias: bool = True):
+        super().__init__(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=bias)
 
     def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
-        if self.weight.requires_grad or self.bias.requires_grad:
+        if self.bias is None or self.weight.requires_grad or self.bias.requires_grad:
             return super().forward(x if seams is None else x.index_copy(3, *seams))
         return FrozenConvolution.apply(x, self.weight, self.bias, self.stride, self.padding, self.groups, seams)
 
 
-class ConvAct(nn.Module):
-    """Convolution, then an activation."""
+class ContiguousGradient(torch.autograd.Function):
+    """The identity, whose incoming gradient is laid out in memory afresh."""
 
-    def __init__(self, inside: int, outside: int, kernel: int, stride=1, groups: int = 1, activation=F.silu):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.contiguous()
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` with the right gradient for a batch of one as well."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return ContiguousGradient.apply(super().forward(x))
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch norm, swish; ``fold`` makes it a convolution with bias, and swish."""
+
+    names = "conv", "norm"
+    activation: Callable = staticmethod(F.silu)
+
+    def __init__(self, inside: int, outside: int, kernel: int, stride: int | tuple[int, int] = 1, groups: int = 1):
         super().__init__()
-        self.conv = Conv2d(inside, outside, kernel, stride, groups)
-        self.activation = activation
+        conv, norm = self.names
+        setattr(self, conv, Conv2d(inside, outside, kernel, stride, groups, bias=False))
+        setattr(self, norm, BatchNorm(outside))
+
+    def fold(self) -> None:
+        """Fold the batch norm, with its running statistics, into the convolution; computed in float64."""
+        conv, norm = (getattr(self, name) for name in self.names)
+        dtype = conv.weight.dtype
+        setattr(self, self.names[0], fuse_conv_bn_eval(conv.double(), norm.double().eval()).to(dtype))
+        delattr(self, self.names[1])
 
     def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
-        y = self.conv(x) if seams is None else self.conv(x, seams)
-        return self.activation(y, inplace=not torch.is_grad_enabled())
+        conv, norm = (getattr(self, name, None) for name in self.names)
+        y = conv(x) if seams is None else conv(x, seams)
+        return self.activation(y if norm is None else norm(y), inplace=not torch.is_grad_enabled())
+
+
+class BackboneConv(ConvNorm):
+    """The same with hard swish, under the backbone's names."""
+
+    names = "_conv", "_batch_norm"
+    activation = staticmethod(F.hardswish)
 
 
 class SqueezeExcite(nn.Module):
@@ -105,13 +152,13 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.squeeze = Conv2d(channels, channels // 4, 1)
-        self.excite = Conv2d(channels // 4, channels, 1)
+        self.conv1 = Conv2d(channels, channels // 4, 1)
+        self.conv2 = Conv2d(channels // 4, channels, 1)
 
     def forward(self, x: torch.Tensor, rows: int | None = None) -> torch.Tensor:
         """Only the first ``rows`` of the output, if that is all that is needed."""
         gate = x.mean(dim=(2, 3), keepdim=True)
-        return x[:, :, :rows] * F.hardsigmoid(self.excite(F.relu(self.squeeze(gate))))
+        return x[:, :, :rows] * F.hardsigmoid(self.conv2(F.relu(self.conv1(gate))))
 
 
 class SeparableBlock(nn.Module):
@@ -119,95 +166,208 @@ class SeparableBlock(nn.Module):
 
     def __init__(self, inside: int, outside: int, kernel: int, stride: tuple[int, int], excite: bool):
         super().__init__()
-        self.depthwise = ConvAct(inside, inside, kernel, stride, inside, F.hardswish)
-        self.excite = SqueezeExcite(inside) if excite else nn.Identity()
-        self.pointwise = ConvAct(inside, outside, 1, activation=F.hardswish)
+        self._depthwise_conv = BackboneConv(inside, inside, kernel, stride, inside)
+        if excite:
+            self._se = SqueezeExcite(inside)
+        self._pointwise_conv = BackboneConv(inside, outside, 1)
 
-    def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
-        return self.pointwise(self.excite(self.depthwise(x, seams)))
+    def forward(self, x: torch.Tensor, seams: Seams | None = None, rows: int | None = None) -> torch.Tensor:
+        """All rows of the output, or the first ``rows`` of a block that squeezes and excites."""
+        x = self._depthwise_conv(x, seams)
+        return self._pointwise_conv(self._se(x, rows) if hasattr(self, "_se") else x)
 
 
-class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and feed-forward: (L, frames, width) -> the same."""
+class Backbone(nn.Module):
+    """MobileNetV1Enhance at half width: crops (L, 3, 48, W) -> (L, 512, 1, W/8)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = BackboneConv(3, 16, 3, 2)
+        self.block_list = nn.Sequential(*(SeparableBlock(*sizes) for sizes in BLOCKS))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(self.block_list(self.conv1(x)), 2)
+
+
+class Attention(nn.Module):
+    """Self-attention over the frames of a line: (L, frames, width) -> the same."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.norm1 = nn.LayerNorm(width, eps=1e-5)
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width, eps=1e-5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (L, heads, frames, width / heads)
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=DROPOUT if self.training else 0.0)
+        return F.dropout(self.proj(mixed.transpose(1, 2).flatten(2)), DROPOUT, self.training)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a swish between them."""
+
+    def __init__(self, width: int):
+        super().__init__()
         self.fc1 = nn.Linear(width, 2 * width)
         self.fc2 = nn.Linear(2 * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (L, heads, frames, width / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + self.proj(mixed)
-        return x + self.fc2(F.silu(self.fc1(self.norm2(x))))
+        x = F.dropout(F.silu(self.fc1(x)), DROPOUT, self.training)
+        return F.dropout(self.fc2(x), DROPOUT, self.training)
 
 
-class Neck(nn.Module):
+class TransformerBlock(nn.Module):
+    """A transformer block with norms ahead of attention and feed-forward: (L, frames, width) -> the same."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-5)
+        self.mixer = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-5)
+        self.mlp = FeedForward(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.mixer(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Encoder(nn.Module):
     """Lets every frame see the whole line: (L, 512, 1, frames) -> features (L, frames, 64)."""
 
     def __init__(self, channels: int = 512, width: int = 120, depth: int = 2, heads: int = 8, out: int = 64):
         super().__init__()
-        self.reduce = nn.Sequential(ConvAct(channels, channels // 8, 3), ConvAct(channels // 8, width, 1))
-        self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(depth)))
+        self.conv1 = ConvNorm(channels, channels // 8, 3)
+        self.conv2 = ConvNorm(channels // 8, width, 1)
+        self.svtr_block = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.widen = ConvAct(width, channels, 1)
-        self.fuse = nn.Sequential(ConvAct(2 * channels, channels // 8, 3), ConvAct(channels // 8, out, 1))
+        self.conv3 = ConvNorm(width, channels, 1)
+        self.conv4 = ConvNorm(2 * channels, channels // 8, 3)
+        self.conv1x1 = ConvNorm(channels // 8, out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        tokens = self.reduce(x).squeeze(2).transpose(1, 2)
-        tokens = self.norm(self.blocks(tokens))
-        wide = self.widen(tokens.transpose(1, 2).unsqueeze(2))
-        return self.fuse(torch.cat([x, wide], dim=1)).squeeze(2).transpose(1, 2)
+        tokens = self.conv2(self.conv1(x)).squeeze(2).transpose(1, 2)
+        for block in self.svtr_block:
+            tokens = block(tokens)
+        wide = self.conv3(self.norm(tokens).transpose(1, 2).unsqueeze(2))
+        return self.conv1x1(self.conv4(torch.cat([x, wide], dim=1))).squeeze(2).transpose(1, 2)
 
 
-class PPOCRv3Network(nn.Sequential):
-    """Crops (L, 3, 48, W) -> logits (L, W / 8, classes), as a plain sequence of named stages.
+class RecognizerOutput(NamedTuple):
+    """``features`` (L, W/8, 64): input of the last layer; ``logits`` (L, W/8, 6625), before the softmax."""
 
-    ``stem`` (L, 16, 24, W/2), ``block1`` ... ``block13`` (L, 512, 3, W/4), ``pool`` (L, 512, 1, W/8),
-    ``neck`` (L, W/8, 64): the features of the OCR loss, ``head`` (L, W/8, classes).
+    features: torch.Tensor
+    logits: torch.Tensor
+
+
+class PPOCRv3Network(nn.Module):
+    """Crops (L, 3, 48, W) in [-1, 1] -> features (L, W/8, 64) and logits (L, W/8, classes); all weights trainable.
+
+    In training mode it is upstream's style recogniser: batch norms take the statistics of the crops at hand and
+    update their running ones, and dropout of 0.1 is on in the neck.  In evaluation mode it equals ``folded()`` up to
+    rounding.  A new one has random weights and is in training mode, as any module.
+
+    Attributes:
+        derived: what others computed from the weights and keep here; emptied when these are moved, converted or
+            loaded, and not copied. A change of a weight in place is not noticed.
     """
 
-    def __init__(self, classes: int = 6625):
-        stages = OrderedDict(stem=ConvAct(3, 16, 3, stride=2, activation=F.hardswish))
-        stages |= {f"block{i}": SeparableBlock(*sizes) for i, sizes in enumerate(BLOCKS, start=1)}
-        stages |= {"pool": nn.AvgPool2d(2), "neck": Neck(), "head": nn.Linear(64, classes)}
-        super().__init__(stages)
-        self._blanks: dict[tuple, list[torch.Tensor]] = {}
+    def __init__(self, classes: int = CLASSES):
+        super().__init__()
+        self.backbone = Backbone()
+        self.neck = nn.ModuleDict({"encoder": Encoder()})
+        self.head = nn.ModuleDict({"fc": nn.Linear(64, classes)})
+        self.derived: dict[str, Any] = {}
 
-    def features(self, crops: torch.Tensor, widths: Sequence[int] | None = None) -> torch.Tensor:
-        """All stages but the head: (L, 3, 48, W) -> (L, W/8, 64); for ``widths`` see ``padding.maps_of_padded``."""
-        if widths is None or len(crops) == 0:
-            return self._global(self._local(crops))
-        return self._global(maps_of_padded(list(self)[:LOCAL], crops, widths, self._blank(crops)))
+    @classmethod
+    def from_pretrained(cls, path: str | Path | None = None) -> PPOCRv3Network:
+        """With PP-OCRv3's real weights, without a download, in evaluation mode.
 
-    def _local(self, crops: torch.Tensor) -> torch.Tensor:
-        for stage in list(self)[:LOCAL]:
-            crops = stage(crops)
-        return crops
+        Args:
+            path: an ONNX file of PP-OCRv3's recogniser; None takes the one in the package rapidocr-onnxruntime.
 
-    def _global(self, maps: torch.Tensor) -> torch.Tensor:
-        """Block12 to neck; block13 leaves out its last row, which the pooling of three rows to one never reads."""
-        last = self.block13
-        scaled = last.excite(last.depthwise(self.block12(maps)), rows=2)
-        return self.neck(self.pool(last.pointwise(scaled)))
+        Raises:
+            WeightsError: no such file, a damaged one, or one that holds another network.
+        """
+        path = recognizer_path() if path is None else Path(path)
+        layers = read_layers(load_onnx(path))
+        network = cls(classes=len(layers[-1]["weight"]) if layers else CLASSES)
+        network.load_state_dict(state_from_layers(network.state_dict(), layers, str(path)))
+        return network.eval()
 
-    @torch.no_grad()
-    def _blank(self, crops: torch.Tensor) -> list[torch.Tensor]:
-        """Output of each local stage for a crop of zeros like ``crops``; kept for the next call."""
-        key = (crops.shape[3], crops.dtype, crops.device)
-        if key not in self._blanks:
-            maps = [torch.zeros_like(crops[:1])]
-            for stage in list(self)[:LOCAL]:
-                maps.append(stage(maps[-1]))
-            self._blanks[key] = maps[1:]
-        return self._blanks[key]
+    def forward(self, crops: torch.Tensor) -> RecognizerOutput:
+        """Features and logits; ValueError for crops of another shape."""
+        features = self.features(crops)
+        return RecognizerOutput(features, self.head["fc"](features))
 
-    def layers(self) -> list[tuple[str, nn.Module]]:
-        """Names and modules that hold weights, in the order of computation."""
-        return [(name, m) for name, m in self.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear, nn.LayerNorm))]
+    def features(self, crops: torch.Tensor) -> torch.Tensor:
+        """Only the features (L, W/8, 64); (0, W/8, 64) for no crops, in both modes."""
+        check_crops(crops)
+        if len(crops) == 0:
+            return crops.new_zeros(0, crops.shape[3] // STRIDE, 64)
+        return self.neck["encoder"](self.backbone(crops))
+
+    def folded(self) -> PPOCRv3Network:
+        """A copy of the present weights with batch norms folded in, in evaluation mode; same device and dtype."""
+        network = copy.deepcopy(self).eval()
+        for module in network.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
+        return network
+
+    def stages(self) -> dict[str, nn.Module]:
+        """The network as a plain sequence of modules by name.
+
+        ``stem`` (L, 16, 24, W/2), ``block1`` ... ``block13`` (L, 512, 3, W/4), ``pool`` (L, 512, 1, W/8), ``neck``
+        (L, W/8, 64): the features of the OCR loss, ``head`` (L, W/8, classes): the logits.
+        """
+        blocks = {f"block{i}": block for i, block in enumerate(self.backbone.block_list, start=1)}
+        return {"stem": self.backbone.conv1, **blocks, "pool": nn.AvgPool2d(2), "neck": self.neck["encoder"],
+                "head": self.head["fc"]}
+
+    def _apply(self, *arguments, **options):
+        self.derived.clear()
+        return super()._apply(*arguments, **options)
+
+    def _load_from_state_dict(self, *arguments):
+        self.derived.clear()
+        super()._load_from_state_dict(*arguments)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "derived": {}}
+
+
+def state_from_layers(like: Mapping[str, torch.Tensor], layers: list[Layer], source: str) -> dict[str, torch.Tensor]:
+    """A state dict with the names of ``like`` (in the order of computation) and the tensors of ``layers``.
+
+    Counters of batches are 0. WeightsError: the number of tensors or a shape differs, ``source`` holds another network.
+    """
+    tensors = [layer[key] for layer in layers for key in LAYER_KEYS if key in layer]
+    names = [name for name in like if not name.endswith(COUNTER)]
+    if len(tensors) != len(names):
+        raise WeightsError(f"{source} has {len(tensors)} tensors of weights, PP-OCRv3's recogniser {len(names)}: "
+                           "it is another network")
+    found = dict(zip(names, tensors, strict=True))
+    for name in names:
+        if found[name].shape != like[name].shape:
+            raise WeightsError(f"{source} does not fit PP-OCRv3's recogniser at {name}: it holds "
+                               f"{tuple(found[name].shape)}, expected {tuple(like[name].shape)}")
+    return {name: found.get(name, torch.tensor(0)) for name in like}
+
+
+def check_crops(crops: torch.Tensor) -> None:
+    """Raise ValueError unless ``crops`` is a floating-point tensor (L, 3, 48, W) with W a multiple of 8."""
+    if not isinstance(crops, torch.Tensor):
+        raise ValueError(f"crops are a tensor (L, 3, {HEIGHT}, W), got {type(crops).__name__}")
+    if not crops.is_floating_point():
+        raise ValueError(f"crops are floating point in [-1, 1], got {crops.dtype}: use crops / 127.5 - 1")
+    shape = tuple(crops.shape)
+    if crops.ndim != 4 or shape[1] != 3:
+        raise ValueError(f"crops have shape (L, 3, {HEIGHT}, W), got {shape}")
+    if shape[2] != HEIGHT:
+        raise ValueError(f"crops must be {HEIGHT} pixels high, got {shape[2]} (shape {shape}): "
+                         f"crop_lines(..., height={HEIGHT}) makes them so")
+    if shape[3] < STRIDE or shape[3] % STRIDE:
+        raise ValueError(f"the width of crops must be a multiple of {STRIDE}, got {shape[3]} (shape {shape}): pad on "
+                         "the right with 0")

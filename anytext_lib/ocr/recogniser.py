@@ -1,24 +1,110 @@
-"""PP-OCRv3 as a differentiable reader with frozen weights: the eye of AnyText2's losses."""
+"""PP-OCRv3 as a differentiable reader with frozen weights, the eye of AnyText2's losses, and its characters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
-from anytext_lib.ocr.charset import Charset, Reading
-from anytext_lib.ocr.network import HEIGHT, STRIDE, PPOCRv3Network
-from anytext_lib.ocr.weights import WeightsError, load_layers, load_onnx, read_layers, recognizer_path
+from anytext_lib.data.texts import normal_text
+from anytext_lib.ocr.crops import maps_of_padded
+from anytext_lib.ocr.network import PPOCRv3Network, RecognizerOutput, check_crops, state_from_layers
+from anytext_lib.ocr.onnx_weights import characters_of, load_onnx, read_layers, recognizer_path
+
+LOCAL = 12  # stages (stem to block11) that see a small surrounding only; squeeze and excite sees the whole crop
+BLANK = 0
 
 
-class RecognizerOutput(NamedTuple):
-    """``features`` (L, W/8, 64): input of the last layer; ``logits`` (L, W/8, 6625), before the softmax."""
+class Reading(NamedTuple):
+    """What was read from one crop.
 
-    features: torch.Tensor
-    logits: torch.Tensor
+    ``confidence`` is in [0, 1]: the mean probability of the characters read, 0 if nothing was read.
+    """
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Charset:
+    """Class 0 is the blank of CTC, 1 to N the ``characters`` in order, N + 1 the space.
+
+    PP-OCR has N = 6623, hence 6625 classes.  A character that it does not know becomes the last class, the space:
+    this is what AnyText2's training targets do (``cldm/recognizer.py``, ``get_text_ids``), so a text with unknown
+    characters can never be read back exactly; ``unknown`` tells.  Texts are taken in their one normal form
+    (``normal_text``): composed and decomposed letters (NFC, NFD) give the same classes, invisible characters
+    (zero-width spaces, soft hyphens) none, and every other kind of space is the space.
+    """
+
+    characters: tuple[str, ...]
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        if not self.characters:
+            raise ValueError("a character set needs at least one character")
+        object.__setattr__(self, "characters", tuple(self.characters))
+        index = {character: i for i, character in enumerate(self.characters, start=1)}
+        object.__setattr__(self, "_index", {**index, " ": self.space})
+
+    @classmethod
+    def from_metadata(cls, lines: str) -> Charset:
+        """From the ``character`` entry in the metadata of PP-OCR's ONNX files: one character a line."""
+        return cls(tuple(lines.split("\n")))
+
+    def __len__(self) -> int:
+        """Number of classes, with blank and space."""
+        return len(self.characters) + 2
+
+    @property
+    def space(self) -> int:
+        """Class of the space and of every unknown character: the last one."""
+        return len(self.characters) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Class of each character of ``text`` in its normal form; unknown characters become the last class."""
+        return self.classes(normal_text(text))
+
+    def classes(self, text: str) -> list[int]:
+        """Class of each character of ``text`` as it stands: what upstream's NED compares."""
+        return [self._index.get(character, self.space) for character in text]
+
+    def unknown(self, text: str) -> list[str]:
+        """The characters of ``text`` in its normal form that have no class of their own, each once, in order."""
+        return list(dict.fromkeys(character for character in normal_text(text) if character not in self._index))
+
+    def symbol(self, index: int) -> str:
+        """The character of a class; '' for the blank."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"class {index} is not one of the {len(self)} classes 0..{len(self) - 1}")
+        if index == BLANK:
+            return ""
+        return " " if index == self.space else self.characters[index - 1]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Greedy CTC decoding of one class per frame: merge repeats, then drop blanks."""
+        ids = np.asarray([int(i) for i in ids], dtype=np.int64)
+        return "".join(self.symbol(int(i)) for i in ids[kept_frames(ids)])
+
+    def read_probabilities(self, probabilities: np.ndarray) -> list[Reading]:
+        """Greedy readings of a batch: (L, frames, classes) probabilities -> L readings."""
+        best, peak = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
+        return [self._reading(ids, p) for ids, p in zip(best, peak, strict=True)]
+
+    def _reading(self, ids: np.ndarray, peak: np.ndarray) -> Reading:
+        kept = kept_frames(ids)
+        return Reading(self.decode(ids), float(peak[kept].mean()) if kept.any() else 0.0)
+
+
+def kept_frames(ids: np.ndarray) -> np.ndarray:
+    """Which frames (T,) bool carry a character: not blank, and not a repeat of the frame before."""
+    ids = np.asarray(ids)
+    return (ids != BLANK) & (np.append(-1, ids[:-1])[: len(ids)] != ids)
 
 
 class PPOCRv3Recognizer(nn.Module):
@@ -39,9 +125,10 @@ class PPOCRv3Recognizer(nn.Module):
 
     def __init__(self, network: PPOCRv3Network, charset: Charset):
         super().__init__()
-        if network.head.out_features != len(charset):
-            raise ValueError(f"the network has {network.head.out_features} classes, the charset {len(charset)}")
-        self.network, self.charset = network, charset
+        self.network, self.charset = nn.Sequential(OrderedDict(network.folded().stages())), charset
+        if self.network.head.out_features != len(charset):
+            raise ValueError(f"the network has {self.network.head.out_features} classes, the charset {len(charset)}")
+        self._blanks: dict[tuple, list[torch.Tensor]] = {}
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
     @classmethod
@@ -56,14 +143,14 @@ class PPOCRv3Recognizer(nn.Module):
         """
         path = recognizer_path() if path is None else Path(path)
         model = load_onnx(path)
-        metadata = {entry.key: entry.value for entry in model.metadata_props}
-        if "character" not in metadata:
-            raise WeightsError(f"{path} has no entry 'character' in its metadata (found: {sorted(metadata)}): "
-                               "it is not a recogniser of PP-OCR, or its end is cut off")
-        charset = Charset.from_metadata(metadata["character"])
+        charset = Charset.from_metadata(characters_of(model, path))
         network = PPOCRv3Network(len(charset))
-        load_layers(network.layers(), read_layers(model), str(path))
+        network.load_state_dict(state_from_layers(network.state_dict(), read_layers(model), str(path)))
         return cls(network, charset)
+
+    def train(self, mode: bool = True) -> PPOCRv3Recognizer:
+        """Evaluation mode, always: it is frozen."""
+        return super().train(False)
 
     def forward(self, crops: torch.Tensor, widths: Sequence[int] | None = None) -> RecognizerOutput:
         """Features and logits.
@@ -86,7 +173,9 @@ class PPOCRv3Recognizer(nn.Module):
         if widths is not None and (len(widths) != len(crops) or not all(0 < w <= crops.shape[3] for w in widths)):
             raise ValueError(f"widths are {len(crops)} numbers of pixels in 1..{crops.shape[3]}, got {list(widths)}")
         with torch.autocast(crops.device.type, enabled=False):
-            return self.network.features(crops, widths)
+            if widths is None or len(crops) == 0:
+                return self._global(self._local(crops))
+            return self._global(maps_of_padded(self._local_stages(), crops, widths, self._blank(crops)))
 
     def feature_maps(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every stage's output by name, in order; all differentiable in ``crops``.
@@ -99,6 +188,30 @@ class PPOCRv3Recognizer(nn.Module):
             for name, stage in self.network.named_children():
                 maps[name] = x = stage(x)
         return maps
+
+    def _local_stages(self) -> list[nn.Module]:
+        return list(self.network)[:LOCAL]
+
+    def _local(self, crops: torch.Tensor) -> torch.Tensor:
+        for stage in self._local_stages():
+            crops = stage(crops)
+        return crops
+
+    def _global(self, maps: torch.Tensor) -> torch.Tensor:
+        """Block12 to neck; block13 leaves out its last row, which the pooling of three rows to one never reads."""
+        network = self.network
+        return network.neck(network.pool(network.block13(network.block12(maps), rows=2)))
+
+    @torch.no_grad()
+    def _blank(self, crops: torch.Tensor) -> list[torch.Tensor]:
+        """Output of each local stage for a crop of zeros like ``crops``; kept for the next call."""
+        key = (crops.shape[3], crops.dtype, crops.device)
+        if key not in self._blanks:
+            maps = [torch.zeros_like(crops[:1])]
+            for stage in self._local_stages():
+                maps.append(stage(maps[-1]))
+            self._blanks[key] = maps[1:]
+        return self._blanks[key]
 
     @torch.no_grad()
     def read_scored(self, crops: torch.Tensor) -> list[Reading]:
@@ -123,18 +236,11 @@ class PPOCRv3Recognizer(nn.Module):
         return crops.to(weight.dtype)
 
 
-def check_crops(crops: torch.Tensor) -> None:
-    """Raise ValueError unless ``crops`` is a floating-point tensor (L, 3, 48, W) with W a multiple of 8."""
-    if not isinstance(crops, torch.Tensor):
-        raise ValueError(f"crops are a tensor (L, 3, {HEIGHT}, W), got {type(crops).__name__}")
-    if not crops.is_floating_point():
-        raise ValueError(f"crops are floating point in [-1, 1], got {crops.dtype}: use crops / 127.5 - 1")
-    shape = tuple(crops.shape)
-    if crops.ndim != 4 or shape[1] != 3:
-        raise ValueError(f"crops have shape (L, 3, {HEIGHT}, W), got {shape}")
-    if shape[2] != HEIGHT:
-        raise ValueError(f"crops must be {HEIGHT} pixels high, got {shape[2]} (shape {shape}): "
-                         f"crop_lines(..., height={HEIGHT}) makes them so")
-    if shape[3] < STRIDE or shape[3] % STRIDE:
-        raise ValueError(f"the width of crops must be a multiple of {STRIDE}, got {shape[3]} (shape {shape}): pad on "
-                         "the right with 0")
+def reader_of(network: PPOCRv3Network) -> PPOCRv3Recognizer:
+    """A reader with the present weights of ``network``, in float32 (half precision spoils the features of short words),
+    on its device. It is kept until they are moved, converted or loaded."""
+    if "reader" not in network.derived:
+        charset = Charset.from_metadata(characters_of(load_onnx(recognizer_path()), recognizer_path()))
+        with torch.no_grad():
+            network.derived["reader"] = PPOCRv3Recognizer(network, charset).float()
+    return network.derived["reader"]

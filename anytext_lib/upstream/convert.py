@@ -23,7 +23,7 @@ from anytext_lib.files import atomic_path
 from anytext_lib.models import storage
 from anytext_lib.models.anytext2 import AnyText2Model
 from anytext_lib.models.tokenizers import TokenizerError, load_tokenizer
-from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.upstream.checkpoint import (
     Account,
     CheckpointError,
@@ -178,7 +178,7 @@ def _upstream_state(root: Path, model: AnyText2Model) -> tuple[Account, State]:
 
 def _stored_part(root: Path, part: str, model: AnyText2Model) -> State:
     if part == "recognizer" and model.config.get("recognizer") == storage.PACKAGED:
-        return TrainableRecognizer.from_pretrained().state_dict()
+        return PPOCRv3Network.from_pretrained().state_dict()
     return read_checkpoint(root / part / storage.WEIGHTS[part])
 
 

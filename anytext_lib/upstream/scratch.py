@@ -26,7 +26,7 @@ from anytext_lib.models.attnx import EXTRA, copy_attentions
 from anytext_lib.models.encoder import ENCODER
 from anytext_lib.models.text_embedding import TextEmbedding
 from anytext_lib.models.writenet import WriteNet
-from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.upstream.checkpoint import CheckpointError, key_maps, read_checkpoint
 from anytext_lib.upstream.convert import Source, atomic_folder, meta_model
 from anytext_lib.upstream.keys import PARTS, UnknownKeysError
@@ -75,7 +75,7 @@ def init_from_sd15(path: Source, config: Source | Mapping = "sd15",
     _fill_base(model, read(root, model), str(root))
     copy_attentions(model.unet)
     model.writenet.copy_encoder(model.unet)
-    recognizer = TrainableRecognizer.from_pretrained()
+    recognizer = PPOCRv3Network.from_pretrained()
     model.load_recognizers(recognizer)
     return model.eval(), check(model, recognizer)
 

@@ -20,7 +20,7 @@ from anytext_lib.models.caption_encoder import place_lines, split_windows
 from anytext_lib.models.encoder import ControlResiduals
 from anytext_lib.models.line_images import glyph_crops
 from anytext_lib.ocr import PPOCRv3Recognizer
-from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.upstream.keys import KeyMap
 from tests.golden.cases import golden_files, load
 from tests.golden.closeness import assert_close
@@ -153,7 +153,7 @@ def embedding(path: Path, **changes) -> tuple[dict, dict, TextEmbedding]:
     case, meta = load(path)
     network = TextEmbedding(**(text_embedding_from_yaml(meta["yaml"]) | changes))
     state = from_upstream("text_embedding", state_near(path, "embedding_manager_tiny_without_font_predictor"))
-    recognizer = TrainableRecognizer.from_pretrained().state_dict()
+    recognizer = PPOCRv3Network.from_pretrained().state_dict()
     state |= {f"style_recognizer.{name}": value for name, value in recognizer.items()}
     network.load_state_dict(state)
     return case, meta, network.eval()

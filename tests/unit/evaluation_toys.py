@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anytext_lib.ocr.charset import Reading
+from anytext_lib.ocr.recogniser import Reading
 
 BOXES = [(8, 8, 88, 28), (8, 36, 150, 56)]  # left, top, right, bottom of the two lines of a picture, 192 x 64
 STEP = 10  # grey levels between two texts

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from anytext_lib.data import TextLines
 from anytext_lib.ocr import PPOCRv3Recognizer, TextDetector, WeightsError, crop_lines
 from anytext_lib.ocr.detector import as_uint8, boxes, reading_order
-from anytext_lib.ocr.weights import detector_path, recognizer_path
+from anytext_lib.ocr.onnx_weights import detector_path, recognizer_path
 from tests.unit.broken_weights import spoilt
 
 PLACES = {"COFFEE": (40, 60), "open 24h": (300, 70), "Hello World": (60, 220), "Restaurant": (140, 400)}

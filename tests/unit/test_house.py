@@ -47,7 +47,7 @@ MODULE_NAMES: set[str] = {
     "provenance", "sampling", "scratch", "storage", "terms", "training", "weights",
 }
 CLASS_NAMES: set[str] = {
-    "Progress", "SeparableBlock", "SqueezeExcite", "TransformerBlock",
+    "Progress",
 }
 OFTEN = {"__init__", "__main__", "command", "cli"}
 

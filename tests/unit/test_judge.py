@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from anytext_lib.data import to_tensor
 from anytext_lib.ocr import Judge, PPOCRv3Recognizer, WeightsError
 from anytext_lib.ocr import judge as judges
-from anytext_lib.ocr.charset import Reading
+from anytext_lib.ocr.recogniser import Reading
 from anytext_lib.scenes import render_line
 
 WORDS = ["COFFEE", "Hello World", "SALE 50%", "Restaurant", "OPEN 24h", "PyTorch", "diffusion", "Museum"]
@@ -153,7 +153,7 @@ def test_words_of_a_table():
 def test_broken_weights_given_to_the_command(tmp_path, monkeypatch, capsys, kind):
     from anytext_lib.cli import main
     from anytext_lib.ocr.judge import PPOCRv4Judge
-    from anytext_lib.ocr.weights import detector_path, recognizer_path
+    from anytext_lib.ocr.onnx_weights import detector_path, recognizer_path
     from tests.unit.broken_weights import spoilt
     from tests.unit.evaluation_toys import make_folder
 

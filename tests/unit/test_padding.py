@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from anytext_lib.ocr import crop_lines, crop_widths
-from anytext_lib.ocr.network import PPOCRv3Network
-from anytext_lib.ocr.padding import REACH, SIDE, TOGETHER, needed_columns, seams
+from anytext_lib.ocr.crops import REACH, SIDE, TOGETHER, needed_columns, seams
 from anytext_lib.scenes import render_scene, scene_batch
 
 
@@ -19,10 +20,8 @@ def page():
 
 @pytest.fixture(scope="module")
 def exact_network(recognizer):
-    """The network in double precision, frozen."""
-    network = PPOCRv3Network()
-    network.load_state_dict(recognizer.network.state_dict())
-    return network.double().requires_grad_(False)
+    """The recogniser in double precision."""
+    return copy.deepcopy(recognizer).double()
 
 
 def test_crop_widths_are_where_the_padding_begins(page):
@@ -56,7 +55,7 @@ def test_one_column_less_would_be_felt(recognizer):
     """The reach is as small as can be: text just inside it changes the last column that is kept."""
     crop = torch.zeros(1, 3, 48, 320)
     crop[..., 99] = 1.0
-    changed = (recognizer.network._local(crop) != recognizer.network._local(torch.zeros_like(crop))).any(dim=(0, 1, 2))
+    changed = (recognizer._local(crop) != recognizer._local(torch.zeros_like(crop))).any(dim=(0, 1, 2))
     assert int(changed.nonzero().max()) == 50 + REACH
 
 

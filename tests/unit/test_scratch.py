@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from anytext_lib.cli import main
 from anytext_lib.models import AnyText2Model, read_config
 from anytext_lib.models.attnx import EXTRA
-from anytext_lib.ocr.trainable import TrainableRecognizer
+from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.upstream.checkpoint import CheckpointError
 from anytext_lib.upstream.keys import UnknownKeysError
 from anytext_lib.upstream.scratch import BASE, OLD_ATTENTION, check, init_from_sd15
@@ -89,7 +89,7 @@ def test_has_stable_diffusion_and_its_copies(layout, config, origin, folder, ori
     assert all(torch.equal(unet[name], unet[name.replace("1x.", "1.").replace("2x.", "2.")]) for name in extras)
     shared = [name for name in writenet if name.startswith(("conv_in", "time_embedding", "down_blocks", "mid_block"))]
     assert all(torch.equal(writenet[name], unet[name]) for name in shared)
-    reading = TrainableRecognizer.from_pretrained().state_dict()
+    reading = PPOCRv3Network.from_pretrained().state_dict()
     for recognizer in (model.recognizer, model.text_embedding.style_recognizer):
         assert all(torch.equal(value, reading[name]) for name, value in recognizer.state_dict().items())
     zero = [*model.writenet.controlnet_down_blocks, model.writenet.controlnet_mid_block, model.writenet.fuse_block,
@@ -161,7 +161,7 @@ def test_other_models_are_refused(original, config, folder, tmp_path):
                                   "writenet.fuse_block.bias", "text_embedding.color_proj.0.weight"])
 def test_check_finds_a_wrong_copy(folder, config, name):
     model, _ = init_from_sd15(folder, config)
-    recognizer = TrainableRecognizer.from_pretrained()
+    recognizer = PPOCRv3Network.from_pretrained()
     check(model, recognizer)
     with torch.no_grad():
         model.state_dict()[name].view(-1)[0].add_(1)

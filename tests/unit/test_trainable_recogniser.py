@@ -1,19 +1,22 @@
-"""TrainableRecognizer: equal to the folded recogniser in evaluation mode, right gradients, upstream's tensors."""
+"""The network with batch norms: equal to the folded one in evaluation mode, right gradients, upstream's tensors."""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
 from torch import nn
 
 from anytext_lib.ocr import PPOCRv3Recognizer, WeightsError
-from anytext_lib.ocr.trainable import BatchNorm, TrainableRecognizer, pretrained_charset, state_from_layers
-from anytext_lib.ocr.weights import load_onnx, read_layers, recognizer_path
+from anytext_lib.ocr.network import BatchNorm, PPOCRv3Network, state_from_layers
+from anytext_lib.ocr.onnx_weights import load_onnx, read_layers, recognizer_path
+from anytext_lib.ocr.recogniser import reader_of
 
 
 @pytest.fixture(scope="module")
-def trainable() -> TrainableRecognizer:
-    return TrainableRecognizer.from_pretrained()
+def trainable() -> PPOCRv3Network:
+    return PPOCRv3Network.from_pretrained()
 
 
 def noise(n: int, width: int = 320) -> torch.Tensor:
@@ -48,14 +51,31 @@ def test_equals_the_folded_recogniser(trainable, recognizer, n):
     torch.testing.assert_close(got.logits, want.logits, atol=2e-3, rtol=1e-3)
 
 
-def test_folding_gives_the_existing_weights(trainable, recognizer):
-    for (name, got), want in zip(trainable.folded().state_dict().items(), recognizer.network.state_dict().values(),
-                                 strict=True):
-        torch.testing.assert_close(got, want, msg=name, rtol=0, atol=0)
+def test_folding_is_the_formula(trainable):
+    """g W and shift - g mean, g = scale / sqrt(variance + eps)."""
+    stored, folded = trainable.backbone.conv1, trainable.folded().backbone.conv1
+    norm = stored._batch_norm
+    gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    torch.testing.assert_close(folded._conv.weight, (stored._conv.weight * gain.view(-1, 1, 1, 1)).float())
+    torch.testing.assert_close(folded._conv.bias, (norm.bias - gain * norm.running_mean).float())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in trainable.folded().modules())
+
+
+def test_a_reader_follows_moves_and_loads_and_is_not_copied(trainable):
+    network = copy.deepcopy(trainable)
+    reader = reader_of(network)
+    assert reader_of(network) is reader and reader_of(copy.deepcopy(network)) is not reader
+    network.load_state_dict({name: value + 1 for name, value in network.state_dict().items()})
+    again = reader_of(network)
+    torch.testing.assert_close(again.network.head.bias, reader.network.head.bias + 1)
+    parent = nn.ModuleDict({"recognizer": network}).bfloat16()
+    assert reader_of(network) is not again and reader_of(network).network.head.bias.dtype == torch.float32
+    parent.load_state_dict(parent.state_dict())
+    assert not network.derived and "derived" not in network.state_dict()
 
 
 def test_folding_copies_and_reads(trainable):
-    reader = trainable.recognizer()
+    reader = reader_of(trainable)
     assert isinstance(reader, PPOCRv3Recognizer) and len(reader.charset) == 6625
     assert not any(p.requires_grad for p in reader.parameters())
     assert {p.data_ptr() for p in reader.parameters()}.isdisjoint(p.data_ptr() for p in trainable.parameters())
@@ -86,7 +106,7 @@ def test_batch_norm_of_one_transposed_gradient(training, layout):
 
 
 def test_training_mode_drops_out_and_updates_statistics():
-    network = TrainableRecognizer(classes=12).train()
+    network = PPOCRv3Network(classes=12).train()
     crops = noise(2, 64)
     before = network.backbone.conv1._batch_norm.running_mean.clone()
     first, second = network.features(crops), network.features(crops)
@@ -100,7 +120,7 @@ def test_training_mode_drops_out_and_updates_statistics():
 
 
 def test_state_dict_round_trip_keeps_the_counters(trainable):
-    other = TrainableRecognizer()
+    other = PPOCRv3Network()
     state = {name: torch.full_like(v, 7) if v.ndim == 0 else v for name, v in trainable.state_dict().items()}
     other.load_state_dict(state)
     assert other.neck["encoder"].conv1.norm.num_batches_tracked == 7
@@ -120,7 +140,3 @@ def test_foreign_weights_are_refused(trainable):
 def test_wrong_crops_are_refused(trainable):
     with pytest.raises(ValueError, match="48 pixels high"):
         trainable(torch.zeros(1, 3, 32, 320))
-
-
-def test_charset():
-    assert len(pretrained_charset()) == 6625

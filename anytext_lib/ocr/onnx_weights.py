@@ -8,13 +8,11 @@ the order of computation.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from anytext_lib.errors import AnyTextError
 
@@ -22,7 +20,6 @@ PACKAGE = "rapidocr_onnxruntime"
 RECOGNIZER_FILE = "models/ch_PP-OCRv3_rec_infer.onnx"
 DETECTOR_FILE = "models/ch_PP-OCRv3_det_infer.onnx"
 AGAIN = "fetch it, or install the package that carries it, again"
-BATCH_NORM_EPS = 1e-5
 BATCH_NORM = ("scale", "shift", "mean", "variance")  # order of a BatchNormalization node's inputs
 
 Layer = dict[str, torch.Tensor]
@@ -124,6 +121,19 @@ def read_layers(model: Any) -> list[Layer]:
     return layers
 
 
+def characters_of(model: Any, path: Path | str) -> str:
+    """The characters of a recogniser, one a line, from the metadata of its ONNX file.
+
+    Raises:
+        WeightsError: it has none.
+    """
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if "character" not in metadata:
+        raise WeightsError(f"{path} has no entry 'character' in its metadata (found: {sorted(metadata)}): "
+                           "it is not a recogniser of PP-OCR, or its end is cut off")
+    return metadata["character"]
+
+
 def _assign(layers: list[Layer], node: Any, names: list[str], tensors: list[torch.Tensor]) -> None:
     """Put the weights of one graph node where they belong: a new layer, or the last one."""
     kind = node.op_type
@@ -137,37 +147,6 @@ def _assign(layers: list[Layer], node: Any, names: list[str], tensors: list[torc
         layers[-1]["bias"] = tensors[0]
     else:
         raise WeightsError(f"the ONNX node {kind} uses {names}, which is no layer of PP-OCRv3's recogniser")
-
-
-def fold(layer: Mapping[str, torch.Tensor]) -> Layer:
-    """Weight and bias of a layer with its batch norm, if any, folded into them.
-
-    ``scale * (W x - mean) / sqrt(variance + eps) + shift`` is ``(g W) x + (shift - g mean)``, with
-    ``g = scale / sqrt(variance + eps)``; computed in float64.
-    """
-    if "scale" not in layer:
-        return dict(layer)
-    weight, scale, shift, mean, variance = (layer[key].double() for key in ("weight", *BATCH_NORM))
-    gain = scale / torch.sqrt(variance + BATCH_NORM_EPS)
-    return {"weight": (weight * gain.view(-1, 1, 1, 1)).float(), "bias": (shift - gain * mean).float()}
-
-
-def load_layers(targets: list[tuple[str, nn.Module]], layers: list[Layer], source: str) -> None:
-    """Copy folded ``layers`` into modules with ``weight`` and ``bias``, one by one, checking every shape.
-
-    Raises:
-        WeightsError: their number or a shape differs: ``source`` holds another network.
-    """
-    if len(targets) != len(layers):
-        raise WeightsError(f"{source} has {len(layers)} layers with weights, PP-OCRv3's recogniser {len(targets)}: "
-                           "it is another network")
-    for (name, module), layer in zip(targets, map(fold, layers), strict=True):
-        wanted = {key: tuple(value.shape) for key, value in module.named_parameters(recurse=False)}
-        found = {key: tuple(value.shape) for key, value in layer.items()}
-        if wanted != found:
-            raise WeightsError(f"{source} does not fit PP-OCRv3's recogniser at {name}: it holds {found}, "
-                               f"expected {wanted}")
-        module.load_state_dict(layer)
 
 
 def open_session(path: Path | str, threads: int = 1) -> Any:

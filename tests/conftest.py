@@ -6,7 +6,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-from anytext_lib.publishing.process import threads_for
+from anytext_lib.publishing.execute import threads_for
 
 os.environ.setdefault("MPLBACKEND", "agg")
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # tests that run side by side share the cores; torch reads this once

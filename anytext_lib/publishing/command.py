@@ -118,7 +118,7 @@ def run(options: Namespace) -> int:
 def list_notebooks(options: Namespace) -> int:
     """`anytext course list`."""
     from anytext_lib.publishing import notebooks
-    from anytext_lib.publishing.profiles import load_profiles
+    from anytext_lib.publishing.notebooks import load_profiles
 
     folder = notebooks_folder(options.folder)
     profiles = load_profiles(folder)
@@ -134,12 +134,12 @@ def list_notebooks(options: Namespace) -> int:
 
 def check(options: Namespace) -> int:
     """`anytext course check`."""
-    from anytext_lib.publishing import form, notebooks
+    from anytext_lib.publishing import notebooks, pages
     from anytext_lib.publishing.rules import check_course, check_notebook
 
     folder = notebooks_folder(options.folder)
     chosen = notebooks.select(notebooks.find_books(folder), options.notebooks)
-    for path in form.fix(folder, chosen) if options.fix else []:
+    for path in pages.fix(folder, chosen) if options.fix else []:
         print(f"mended {path.relative_to(folder)}")
     problems = [problem for book in chosen for problem in check_notebook(book.path)]
     if not options.notebooks:
@@ -152,9 +152,9 @@ def check(options: Namespace) -> int:
 
 def exercises(options: Namespace) -> int:
     """`anytext course exercises`."""
-    from anytext_lib.publishing.exercises import write_all
+    from anytext_lib.publishing.pages import write_copies
 
-    for path in write_all(notebooks_folder(options.folder)):
+    for path in write_copies(notebooks_folder(options.folder)):
         print(f"wrote {path.parent.name}/{path.name}")
     return 0
 

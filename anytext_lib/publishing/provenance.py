@@ -19,6 +19,7 @@ COST_MARK = "**Cost:**"
 """Begins the line of cost below a notebook's title; the line is written by `anytext course run --in-place`."""
 NAVIGATION_MARK = "**Pages:**"
 """Begins the line of links to other pages, below the title and at the end of a page; written like the line of cost."""
+MARKS = (COST_MARK, NAVIGATION_MARK)
 MAP = "map"
 """The tag of a cell that holds the table of all pages, which is written when pages are published."""
 LANGUAGE = {
@@ -37,7 +38,7 @@ def source_hash(notebook) -> str:
         source = "" if MAP in notebooks.tags(cell) else cell.source
         if index in (0, len(cells) - 1):
             lines = source.splitlines()
-            source = "\n".join(line for line in lines if not line.startswith((COST_MARK, NAVIGATION_MARK))).rstrip()
+            source = "\n".join(line for line in lines if not line.startswith(MARKS)).rstrip()
         parts.append([cell.cell_type, source, notebooks.tags(cell)])
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from anytext_lib.course.record import records_of
 from anytext_lib.errors import CourseError
-from anytext_lib.publishing import contents, exercises, form, links, notebooks, provenance
-from anytext_lib.publishing.profiles import load_profiles
+from anytext_lib.publishing import notebooks, pages, provenance
+from anytext_lib.publishing.notebooks import load_profiles
 
 TAGS = {"parameters", notebooks.INJECTED, "solution", "exercise", "check", "nbval-check-output", provenance.MAP}
 MAX_LINES, MAX_PLOT, MAX_BYTES, MIN_EXERCISES = 15, 20, 2_000_000, 2
@@ -53,11 +53,11 @@ def title_and_cost(notebook, path: Path) -> list[str]:
 
 
 def published_form(notebook, path: Path) -> list[str]:
-    """The page has the form that publication gives: see `form.STEPS`."""
+    """The page has the form that publication gives: see `pages.STEPS`."""
     if title_and_cost(notebook, path):
         return []
     book = notebooks.Book(path)
-    return [f"{what}; {FIX}" for what in form.unfinished(notebook, book, notebooks.find_books(path.parent))]
+    return [f"{what}; {FIX}" for what in pages.unfinished(notebook, book, notebooks.find_books(path.parent))]
 
 
 def parameters_cell(notebook, path: Path) -> list[str]:
@@ -156,7 +156,7 @@ def living_links(notebook, path: Path) -> list[str]:
     """Every relative link leads to a file."""
     return [f"cell {number} has a link to {target!r}, where there is nothing"
             for number, cell in enumerate(notebook.cells, start=1) if cell.cell_type == "markdown"
-            for target in links.dead(cell.source, path.parent)]
+            for target in pages.dead_links(cell.source, path.parent)]
 
 
 def size(notebook, path: Path) -> list[str]:
@@ -176,21 +176,21 @@ def solved_exercises(notebook, path: Path) -> list[str]:
     problems, solved = [], 0
     for index, cell in enumerate(notebook.cells):
         if "solution" not in notebooks.tags(cell):
-            if exercises.BEGIN in cell.source:
+            if pages.BEGIN in cell.source:
                 problems.append(f"cell {index + 1} holds a solution but is not tagged 'solution'")
             continue
         solved += 1
         after = notebook.cells[index + 1] if index + 1 < len(notebook.cells) else None
-        if exercises.strip_solutions(cell.source, path.stem) == cell.source:
-            problems.append(f"solution cell {index + 1} has no lines {exercises.BEGIN} and {exercises.END}")
+        if pages.strip_solutions(cell.source, path.stem) == cell.source:
+            problems.append(f"solution cell {index + 1} has no lines {pages.BEGIN} and {pages.END}")
         if "check_" not in cell.source and (after is None or "check" not in notebooks.tags(after)):
             problems.append(f"solution cell {index + 1} is not followed by a cell tagged 'check'")
         if index == 0 or "exercise" not in notebooks.tags(notebook.cells[index - 1]):
             problems.append(f"solution cell {index + 1} does not follow a markdown cell tagged 'exercise'")
-        lost = exercises.names_lost(cell.source, path.stem)
+        lost = pages.names_lost(cell.source, path.stem)
         if lost:
             problems.append(f"solution cell {index + 1}: learners would lack {min(lost)!r}; "
-                            f"write `{min(lost)} = ...` above {exercises.BEGIN}")
+                            f"write `{min(lost)} = ...` above {pages.BEGIN}")
     if solved < MIN_EXERCISES:
         problems.append(f"has {solved} exercises with solutions, at least {MIN_EXERCISES} are needed")
     return problems
@@ -226,12 +226,12 @@ def check_course(folder: Path) -> list[str]:
         for number, setting in profile.settings.items():
             if number in by_number:
                 problems += _bad_overrides(by_number[number], profile.name, setting.parameters)
-    return problems + exercises.stale(folder) + _copies_with_dead_links(folder) + contents.stale_readme(folder)
+    return problems + pages.stale_copies(folder) + _copies_with_dead_links(folder) + pages.stale_readme(folder)
 
 
 def _copies_with_dead_links(folder: Path) -> list[str]:
-    copies = sorted((folder / exercises.FOLDER).glob("*.ipynb"))
-    return [f"{exercises.FOLDER}/{path.stem}: {message}" for path in copies
+    copies = sorted((folder / pages.EXERCISES).glob("*.ipynb"))
+    return [f"{pages.EXERCISES}/{path.stem}: {message}" for path in copies
             for message in living_links(notebooks.read(path), path)]
 
 

@@ -18,10 +18,9 @@ from anytext_lib.course.paths import notebooks_folder
 from anytext_lib.course.record import Record, fold, records_of
 from anytext_lib.errors import CourseError
 from anytext_lib.files import explained_output, folder_lock
-from anytext_lib.publishing import form, notebooks, process, provenance
-from anytext_lib.publishing.notebooks import Book
+from anytext_lib.publishing import execute, notebooks, pages, provenance
+from anytext_lib.publishing.notebooks import Book, Profile, load_profiles
 from anytext_lib.publishing.numbers import Baselines, duplicates
-from anytext_lib.publishing.profiles import Profile, load_profiles
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -88,7 +87,7 @@ class Course:
         self.out = Path(request.out or self.folder.parent / "build" / "notebooks" / request.profile).resolve()
         if self.out == self.folder:
             raise CourseError("--out must not be the folder of notebooks itself; use --in-place to publish outputs.")
-        self.threads = process.threads_for(request.jobs)
+        self.threads = execute.threads_for(request.jobs)
         self.where = machine(self.device, int(self.threads))
         self.baselines = Baselines(self.folder, request.profile, self.device.split(":")[0])
 
@@ -111,7 +110,7 @@ class Course:
             self.say(f"There is no {self.baselines.title}: this kind of device has no expected numbers, nothing is "
                      "compared. Record some with --update-baselines.")
         outcomes = []
-        for task, ending in process.run_all(tasks, self.request.jobs, self._announce, self._retry):
+        for task, ending in execute.run_all(tasks, self.request.jobs, self._announce, self._retry):
             outcome = self._finish(by_name[task.output.stem], task, ending)
             outcomes.append(outcome)
             self._report(outcome, len(outcomes))
@@ -119,23 +118,23 @@ class Course:
             self.baselines.save()
             self.say(f"Wrote {self.baselines.title}.")
         if self.request.in_place:
-            form.refresh_map(self.folder)
+            pages.refresh_map(self.folder)
         return self._conclude(outcomes)
 
-    def _task(self, book: Book) -> process.Task:
+    def _task(self, book: Book) -> execute.Task:
         budget = self.profile.setting(book.number).budget_seconds * self.request.budget_factor
         output = self.out / f"{book.name}.ipynb"
-        return process.Task(book.path, output, self.parameters[book][0], budget, self.device, self.threads)
+        return execute.Task(book.path, output, self.parameters[book][0], budget, self.device, self.threads)
 
-    def _announce(self, task: process.Task) -> None:
+    def _announce(self, task: execute.Task) -> None:
         if self.request.jobs == 1:
             self.say(f"  {task.output.stem:<32} ", end="", flush=True)
 
-    def _retry(self, task: process.Task, ending: process.Ending) -> None:
+    def _retry(self, task: execute.Task, ending: execute.Ending) -> None:
         self.say(f"\n  {task.output.stem}: stopped after {ending.excess} ({ending.usage}); it is tried once more.",
                  flush=True)
 
-    def _finish(self, book: Book, task: process.Task, ending: process.Ending) -> Outcome:
+    def _finish(self, book: Book, task: execute.Task, ending: execute.Ending) -> Outcome:
         """Stamp, examine and publish what a worker left."""
         if not task.output.exists():
             return Outcome(book, ending.status, ending.seconds, [], [_death(book, task, ending)], task.output)
@@ -151,7 +150,7 @@ class Course:
         problems = self._problems(book, notebook, task, ending, records)
         if not problems and self.request.in_place:
             provenance.save_cost(self.folder, book.number, notebook.metadata["anytext"])
-            form.finish(notebook, book, notebooks.find_books(self.folder))
+            pages.finish(notebook, book, notebooks.find_books(self.folder))
         notebooks.write_atomically(task.output, notebooks.as_text(notebook))
         if not problems and self.request.in_place:
             notebooks.write_atomically(book.path, notebooks.as_text(notebook))
@@ -206,7 +205,7 @@ def failing_cell(name: str, notebook) -> str:
     return f"{name}: papermill reported an error, but no cell holds one"
 
 
-def _timeout(book: Book, notebook, task: process.Task, ending: process.Ending) -> str:
+def _timeout(book: Book, notebook, task: execute.Task, ending: execute.Ending) -> str:
     cells = notebooks.code_cells(notebook)
     unfinished = [cell for cell in cells if cell.execution_count is None and cell.source.strip()]
     source = _quoted(unfinished[0].source) if unfinished else ""
@@ -216,12 +215,12 @@ def _timeout(book: Book, notebook, task: process.Task, ending: process.Ending) -
     )
 
 
-def _stopped(task: process.Task, ending: process.Ending) -> str:
+def _stopped(task: execute.Task, ending: execute.Ending) -> str:
     again = " for the second time" * (task.tries > 1)
     return f"stopped{again} after {ending.excess}: {ending.usage}."
 
 
-def _death(book: Book, task: process.Task, ending: process.Ending) -> str:
+def _death(book: Book, task: execute.Task, ending: execute.Ending) -> str:
     if ending.status == "timeout":
         return f"{book.name}: {_stopped(task, ending)} Its first cell had not ended."
     return (

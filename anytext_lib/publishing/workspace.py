@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from anytext_lib.errors import CourseError
-from anytext_lib.publishing import exercises, form, notebooks
+from anytext_lib.publishing import notebooks, pages
 
 NAME = "work"
 STATE = ".published.json"
@@ -36,7 +36,7 @@ def prepare(folder: Path, say: Callable[[str], None] = print) -> Path:
     try:
         target.mkdir(exist_ok=True)
         state = _load(target / STATE)
-        for place in (Path(), Path(exercises.FOLDER)):
+        for place in (Path(), Path(pages.EXERCISES)):
             for book in notebooks.find_books(folder / place):
                 _renew(book.path, target, place / book.path.name, state, say)
         notebooks.write_atomically(target / STATE, json.dumps(state, indent=1, sort_keys=True) + "\n")
@@ -84,7 +84,7 @@ def _load(path: Path) -> dict[str, str]:
 def forget_widgets(model: dict[str, Any], **_: Any) -> None:
     """Remove from a notebook that Jupyter is about to save what only a running kernel can show (a pre-save hook)."""
     if model.get("type") == "notebook" and isinstance(model.get("content"), dict):
-        form.drop_widgets(model["content"])
+        pages.drop_widgets(model["content"])
 
 
 def arguments(root: Path, start: Path, more: Sequence[str] = ()) -> list[str]:

@@ -18,8 +18,8 @@ import pytest
 from anytext_lib.course.explore import FRONT_END_VARIABLES
 from anytext_lib.course.paths import notebooks_folder, project_root
 from anytext_lib.publishing import notebooks
-from anytext_lib.publishing.profiles import load_profiles
-from anytext_lib.publishing.worker import NOT_STARTED, STARTS
+from anytext_lib.publishing.execute import NOT_STARTED, STARTS
+from anytext_lib.publishing.notebooks import load_profiles
 from tests.notebooks import slices
 
 FOLDER = notebooks_folder()

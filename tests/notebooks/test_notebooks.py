@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anytext_lib.course.paths import notebooks_folder
-from anytext_lib.publishing.profiles import load_profiles
+from anytext_lib.publishing.notebooks import load_profiles
 from anytext_lib.publishing.run import RunRequest, run
 
 LISTED = list(load_profiles(notebooks_folder()).questions)

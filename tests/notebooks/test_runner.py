@@ -15,7 +15,7 @@ import yaml
 from anytext_lib.course.record import Record, records_of
 from anytext_lib.device import cpu_count
 from anytext_lib.errors import CourseError
-from anytext_lib.publishing import meter, notebooks, provenance
+from anytext_lib.publishing import execute, notebooks, provenance
 
 RECORDS = "record('value', n * scale)"
 
@@ -83,7 +83,7 @@ def test_hanging_notebook_is_stopped_with_its_kernel(course):
 @pytest.fixture
 def load(monkeypatch):
     """Set the load average that the runner sees."""
-    return lambda value: monkeypatch.setattr(meter.psutil, "getloadavg", lambda: (value, value, value))
+    return lambda value: monkeypatch.setattr(execute.psutil, "getloadavg", lambda: (value, value, value))
 
 
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end:\n    pass"
@@ -138,12 +138,13 @@ def test_meter_keeps_what_ended_children_used_and_has_a_limit_by_the_clock(monke
     source = f"import subprocess, sys, time\nsubprocess.run([sys.executable, '-c', {burn!r}])\ntime.sleep(30)"
     process = subprocess.Popen([sys.executable, "-c", source])
     try:
-        monkeypatch.setattr(meter, "SAMPLE_SECONDS", 0.02)
-        watch = meter.Meter(process.pid, budget=1.5)
+        monkeypatch.setattr(execute, "SAMPLE_SECONDS", 0.02)
+        watch = execute.Meter(process.pid, budget=1.5)
         while (said := watch.excess()) is None:
             time.sleep(0.02)
         assert "hardly computed" in said and watch.usage().cpu_seconds > 0.6 and watch.seconds > 1.5
-        assert meter.Meter(process.pid, 2.0, time.perf_counter() - 13, _mark=(12.5, 0.0)).excess().startswith("6 times")
+        late = execute.Meter(process.pid, 2.0, time.perf_counter() - 13, _mark=(12.5, 0.0))
+        assert late.excess().startswith("6 times")
     finally:
         process.kill()
         process.wait()

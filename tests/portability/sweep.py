@@ -20,8 +20,7 @@ from typing import Any
 from anytext_lib.course.paths import notebooks_folder, project_root
 from anytext_lib.course.record import records_of
 from anytext_lib.publishing import notebooks
-from anytext_lib.publishing.notebooks import Book
-from anytext_lib.publishing.profiles import load_profiles
+from anytext_lib.publishing.notebooks import Book, load_profiles
 from tests.portability.variants import SEED_STEP, Variant
 
 ROOT = project_root()

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 
 from anytext_lib.course.paths import notebooks_folder
-from anytext_lib.publishing import exercises, form, notebooks, provenance
-from anytext_lib.publishing.profiles import load_profiles
+from anytext_lib.publishing import notebooks, pages, provenance
+from anytext_lib.publishing.notebooks import load_profiles
 from anytext_lib.publishing.rules import cell_form, check_course, check_notebook, lines_of_code
 
 FOLDER = notebooks_folder()
@@ -69,7 +69,7 @@ def good(tmp_path_factory):
     ]
     folder = tmp_path_factory.mktemp("good")
     path = written(notebook, folder)
-    form.finish(notebook, notebooks.Book(path), notebooks.find_books(folder))
+    pages.finish(notebook, notebooks.Book(path), notebooks.find_books(folder))
     return notebook
 
 
@@ -201,7 +201,7 @@ def test_copies_with_dead_links_and_an_old_readme_are_found(course, cells):
     course.add("01_page", "record('a', 1)", text("[more](../gone.md)"))
     course.add("02_page", "record('a', 1)")
     (course.folder.parent / "README.md").write_text("| 01 | old |\n| 02 | old |\n", encoding="utf-8")
-    exercises.write_all(course.folder)
+    pages.write_copies(course.folder)
     found = check_course(course.folder)
     assert "exercises/01_page: cell 5 has a link to '../../gone.md', where there is nothing" in found
     assert "README.md: its table of notebooks is out of date; run `anytext course check --fix`" in found

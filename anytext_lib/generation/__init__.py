@@ -1,19 +1,18 @@
-"""From conditions to images: samplers, and the pipeline that writes words into pictures."""
+"""From a request to a picture: the sampler, and the pipeline that writes words into pictures."""
 
 from anytext_lib.diffusion import ddim_timesteps
-from anytext_lib.generation.sampling import ddim_sample, sample_images, unconditional
 
 _PLACES = {
     "AnyText2Output": "pipeline", "AnyText2Pipeline": "pipeline", "Defaults": "request", "Line": "request",
     "Request": "request", "RequestError": "request", "Settings": "request", "Progress": "denoise",
-    "make_scheduler": "schedulers",
+    "ddim_sample": "denoise", "make_scheduler": "denoise", "sample_images": "denoise", "unconditional": "denoise",
 }
 
-__all__ = ["ddim_sample", "ddim_timesteps", "sample_images", "unconditional", *_PLACES]  # noqa: PLE0604
+__all__ = ["ddim_timesteps", *_PLACES]  # noqa: PLE0604
 
 
 def __getattr__(name: str):
-    """Load a name when it is asked for: diffusers takes seconds to import, and samplers need none of it."""
+    """Load a name when it is asked for: diffusers takes seconds to import, and requests need none of it."""
     if name in _PLACES:
         from importlib import import_module
 

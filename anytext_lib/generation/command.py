@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
+import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from anytext_lib.generation.telling import Progress, plain_warnings
+from anytext_lib.files import TargetExistsError, data_folder, explained_output, require_writable
+from anytext_lib.generation.request import (
+    OWN,
+    REQUEST,
+    SCHEDULERS,
+    SETTINGS,
+    RequestError,
+    RequestWarning,
+    Settings,
+    from_mapping,
+    make_job,
+    parse_line,
+    read_jobs,
+)
 
 GENERATE = "Make pictures with words in them, or make a picture again from its own settings (--from)."
 EDIT = "Write words into a picture."
 EPILOG = "Exit status: 0 all well; 2 the request was wrong; the message names the line and what to do."
 LINE = ("a line of text, or a mapping as '{text: Tea, box: [10, 10, 60, 24], color: red, font: OpenSans}' (also "
         "region, style_image); may be repeated")
+NO_TEXT = ("no text will be written: the prompt has no words in double quotes, and there is no --line. Write --prompt "
+           "'a sign that says \"Tea\"' (a shell takes double quotes away unless single ones stand around them), or "
+           "--line Tea")
+EVERY = 5.0  # seconds between two lines about the progress
 
 
 def generate_parser() -> ArgumentParser:
@@ -43,8 +65,6 @@ def edit_parser() -> ArgumentParser:
 
 
 def _add_shared(parser: ArgumentParser) -> ArgumentParser:
-    from anytext_lib.generation.request import SCHEDULERS
-
     add = parser.add_argument
     add("--prompt", type=str | None, help="what the picture shows; words in double quotes become lines of text")
     add("--line", action="append", metavar="LINE", help=LINE)
@@ -84,8 +104,6 @@ def run_edit(options: Namespace) -> int:
 
 
 def _carry_out(command: str, options: Namespace, action) -> int:
-    from anytext_lib.files import explained_output
-
     with plain_warnings(f"anytext {command}"), explained_output(options.out, "another folder by --out"):
         for path in action():
             print(f"wrote {path}", flush=True)
@@ -94,7 +112,6 @@ def _carry_out(command: str, options: Namespace, action) -> int:
 
 def _make(options: Namespace, image: Path | None):
     """Make the pictures of all jobs; every job is checked before the first one starts."""
-    from anytext_lib.files import require_writable
     from anytext_lib.generation.metadata import model_record, write_png
 
     jobs = _jobs(options, image)
@@ -115,9 +132,7 @@ def _make(options: Namespace, image: Path | None):
 
 def _check(pipeline, job, where: str) -> None:
     """Raise RequestError where a job cannot be carried out, and warn of what the model was not trained for."""
-    from anytext_lib.generation.capabilities import NO_TEXT, notes
-    from anytext_lib.generation.prepare import prepare
-    from anytext_lib.generation.request import RequestError, RequestWarning
+    from anytext_lib.generation.prepare import notes, prepare
 
     try:
         item = prepare(job.request, pipeline.model, pipeline.defaults)
@@ -131,9 +146,8 @@ def _check(pipeline, job, where: str) -> None:
 
 def _again(options: Namespace):
     """Make a picture again from its own settings."""
+    from anytext_lib.generation.denoise import restore
     from anytext_lib.generation.metadata import differences, model_record, read_record, restore_request, write_png
-    from anytext_lib.generation.request import RequestError, Settings, from_mapping
-    from anytext_lib.generation.schedulers import restore
 
     source = options["from"]
     record = read_record(source)
@@ -152,15 +166,13 @@ def _again(options: Namespace):
     pipeline.scheduler = restore(record["scheduler"])
     found = pipeline.run([restore_request(record["request"], options.image)],
                          from_mapping(Settings, record["settings"], str(source)), len(record["seeds"]),
-                         record["seeds"], batch_size=len(record["seeds"]), callback=Progress(source.name))
+                         record["seeds"], batch_size=len(record["seeds"]), callback=_progress_printer(source.name))
     again = found.records[record["place"]] | {"model": model_record(folder)}
     write_png(found.images[record["place"]], again, target)
     yield target
 
 
 def _jobs(options: Namespace, image: Path | None) -> list:
-    from anytext_lib.generation.jobs import OWN, REQUEST, SETTINGS, make_job, parse_line, read_jobs
-    from anytext_lib.generation.request import RequestError
 
     given: dict[str, Any] = {key: options.get(key) for key in (*OWN, *REQUEST, *SETTINGS) if key not in
                              ("name", "lines", "image", "composite", "blend")}
@@ -184,7 +196,6 @@ def _load(options: Namespace, folder: Path, dtype: str):
 
     from anytext_lib.device import pick_device
     from anytext_lib.generation.pipeline import AnyText2Pipeline
-    from anytext_lib.generation.request import RequestError
 
     if (folder / "udifftext.json").is_file():
         raise RequestError(f"{folder} holds a UDiffText model, and this command takes AnyText2 models: see "
@@ -199,8 +210,7 @@ def _load(options: Namespace, folder: Path, dtype: str):
 def _run(pipeline, job, batch_size: int, title: str):
     import torch
 
-    from anytext_lib.generation.request import RequestError
-    from anytext_lib.generation.schedulers import make_scheduler
+    from anytext_lib.generation.denoise import make_scheduler
 
     before = pipeline.scheduler
     if job.scheduler is not None:
@@ -208,7 +218,7 @@ def _run(pipeline, job, batch_size: int, title: str):
     try:
         settings = pipeline.default_settings().changed(**job.settings)
         return pipeline.run([job.request], settings, job.images, job.seed, batch_size=batch_size,
-                            callback=Progress(title))
+                            callback=_progress_printer(title))
     except torch.OutOfMemoryError as error:
         raise RequestError(f"{title}: the device has too little memory: give --offload, --dtype float16 or a smaller "
                            "--batch-size") from error
@@ -217,9 +227,6 @@ def _run(pipeline, job, batch_size: int, title: str):
 
 
 def _with_seed(job):
-    import secrets
-    from dataclasses import replace
-
     return job if job.seed is not None else replace(job, seed=secrets.randbelow(2**31))
 
 
@@ -230,8 +237,6 @@ def _targets(options: Namespace, job) -> list[Path]:
 
 
 def _check_free(paths: list[Path], force: bool) -> None:
-    from anytext_lib.files import TargetExistsError
-
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
         raise TargetExistsError(f"{', '.join(there[:3])} exists already: choose another --out, or replace it by "
@@ -239,10 +244,39 @@ def _check_free(paths: list[Path], force: bool) -> None:
 
 
 def _mini_model() -> Path:
-    from anytext_lib.files import data_folder
-    from anytext_lib.generation.request import RequestError
 
     folder = data_folder() / "mini" / "after"
     if not folder.is_dir():
         raise RequestError(f"there is no mini model in {os.path.relpath(folder)}: name a model's folder by --model")
     return folder
+
+
+@contextmanager
+def plain_warnings(program: str) -> Iterator[None]:
+    """Show each RequestWarning once, as one line without the place in the code that it came from."""
+    told = set()
+
+    def show(message, category, *place) -> None:
+        if not issubclass(category, RequestWarning):
+            return before(message, category, *place)
+        if str(message) not in told:
+            told.add(str(message))
+            print(f"{program}: warning: {message}", file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RequestWarning)
+        before, warnings.showwarning = warnings.showwarning, show
+        yield
+
+
+def _progress_printer(title: str) -> Callable:
+    """A callback of the pipeline that tells on standard error, every few seconds, how far a job is."""
+    last = time.monotonic()
+
+    def tell(progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            print(f"anytext: {title}: step {progress.step} of {progress.steps}", file=sys.stderr, flush=True)
+
+    return tell

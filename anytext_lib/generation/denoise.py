@@ -1,16 +1,30 @@
-"""From noise to latents with any scheduler: guidance, progress, and latents that are kept."""
+"""From noise to latents: guidance, upstream's DDIM, any scheduler of diffusers, and latents that are kept.
+
+WriteNet runs once for each condition, not once a step.  The formulas and upstream's timesteps stand in
+``anytext_lib.diffusion``.
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
 
-from anytext_lib.diffusion import predict_x0
-from anytext_lib.generation.schedulers import step_options
+from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.diffusion import ddim_levels, ddim_timesteps, predict_x0, step_moments
+from anytext_lib.generation.request import SCHEDULERS, RequestError
 from anytext_lib.models.conditions import Conditions
 from anytext_lib.models.encoder import ControlResiduals
+from anytext_lib.randomness import NOISE, generator
+
+# guidance
 
 
 class Branch:
@@ -45,6 +59,150 @@ def guided(branches: list[Branch], scale: float) -> Callable[[torch.Tensor, torc
         without = branches[1](x, t)
         return without + scale * (wanted - without)
     return predict
+
+
+# DDIM as upstream runs it
+
+
+@torch.no_grad()
+def ddim_sample(predict: Callable[[torch.Tensor, int], torch.Tensor], noise: torch.Tensor,
+                alphas_cumprod: torch.Tensor, steps: int = 20, prediction_type: str = "epsilon", eta: float = 0.0,
+                generators: list[torch.Generator] | None = None) -> torch.Tensor:
+    """Latents (B, C, h, w) from noise of that shape.
+
+    Args:
+        predict: (x_t, t) -> model output, guidance included.
+        alphas_cumprod: (T,) abar of the schedule.
+        eta: 0 is deterministic, 1 adds the noise of DDPM, drawn from ``generators`` (one a sample, on the CPU).
+
+    Raises:
+        ValueError: ``eta`` is not in [0, 1], or is above 0 without generators.
+    """
+    if not 0 <= eta <= 1 or (eta > 0 and generators is None):
+        raise ValueError(f"eta lies in [0, 1] and needs generators above 0, got {eta}")
+    x = noise
+    for t, abar, abar_next in ddim_levels(alphas_cumprod, steps):
+        x, sigma = step_moments(predict(x, t), x, abar, abar_next, eta, prediction_type)
+        if sigma > 0:
+            fresh = [torch.randn(x.shape[1:], generator=generator) for generator in generators]
+            x = x + sigma * torch.stack(fresh).to(x)
+    return x
+
+
+@torch.no_grad()
+def sample_images(model, batch: AnyTextBatch, steps: int = 20, guidance: float = 1.0, seed: int = 0,
+                  eta: float = 0.0, negative: str = "", control_scale: float = 1.0,
+                  places: list[int] | None = None) -> torch.Tensor:
+    """Images (B, 3, H, W) in [-1, 1] for the conditions of a batch; the true images are not looked at.
+
+    Args:
+        model: an AnyText2Model in eval mode. ``batch``: on the model's device.
+        guidance: classifier-free guidance u + g (c - u) on the model's output; 1 needs no unconditional pass.
+        seed: noise of sample i is drawn from (seed, places[i]), whatever the other samples are.
+        eta: see ``ddim_sample``. ``negative``: caption of the unconditional pass.
+        control_scale: factor on WriteNet's residuals.
+        places: B integers, by default 0..B-1.
+    """
+    fast = model.writenet.config.fast_control
+    branches = []
+    for wanted in [batch] if guidance == 1 else [batch, unconditional(batch, negative)]:
+        conditions = model.conditions(wanted)
+        branches.append(Branch(model, conditions, control_scale, model.control(conditions) if fast else None))
+    latents = branches[0].conditions.masked_latents
+    keys = range(len(batch)) if places is None else places
+    generators = [generator(seed, NOISE, 0, key) for key in keys]
+    noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents.device)
+    predict = guided(branches, guidance)
+    found = ddim_sample(lambda x, t: predict(x, torch.tensor(t)), noise, model.alphas_cumprod, steps,
+                        model.prediction_type, eta, generators)
+    return model.decode(found).float().clamp(-1, 1)
+
+
+def unconditional(batch: AnyTextBatch, negative: str = "") -> AnyTextBatch:
+    """The batch with the caption ``negative`` and an empty text caption; glyphs and positions stay, as upstream."""
+    return replace(batch, captions=[negative] * len(batch), text_captions=[""] * len(batch))
+
+
+# schedulers of diffusers
+
+
+class UpstreamDDIMScheduler(DDIMScheduler):
+    """DDIM with upstream's timesteps 1, 1 + c, 1 + 2 c, ..., c = 1000 // steps.
+
+    diffusers cuts the list to ``steps`` entries, so that with 7 steps it would start at 853 and not at 995.
+    """
+
+    def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
+        """Choose the timesteps; one more than asked for where the number does not divide 1000."""
+        times = ddim_timesteps(num_inference_steps, self.config.num_train_timesteps)
+        self.num_inference_steps = num_inference_steps
+        self.timesteps = torch.tensor(times[::-1], dtype=torch.int64, device=device)
+
+
+# spaced by Karras et al. 2022: with evenly spaced timesteps both gain nothing over DDIM where data is known exactly
+_FAST = {"solver_order": 2, "use_karras_sigmas": True}
+_CLASSES: dict[str, tuple[type, dict]] = {
+    "ddim": (UpstreamDDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}),
+    "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"} | _FAST),
+    "unipc": (UniPCMultistepScheduler, _FAST),
+}
+
+
+def make_scheduler(name: str, model) -> SchedulerMixin:
+    """A scheduler for the noise schedule of an AnyText2Model: "ddim", "dpmsolver++" or "unipc"."""
+    if name not in _CLASSES:
+        raise RequestError(f"there is no scheduler {name!r}: choose one of {', '.join(SCHEDULERS)}, or give the "
+                           "pipeline any scheduler of diffusers")
+    kind, options = _CLASSES[name]
+    return kind(**(model.config["scheduler"] | {"prediction_type": model.prediction_type} | options))
+
+
+def check_scheduler(scheduler: SchedulerMixin, model, eta: float = 0.0) -> None:
+    """RequestError where a scheduler does not fit the model, or does not know the ``eta`` that is asked for."""
+    found = scheduler.config.get("prediction_type", "epsilon")
+    if found != model.prediction_type:
+        raise RequestError(f"the scheduler expects a model that predicts {found!r}, this one predicts "
+                           f"{model.prediction_type!r}: make_scheduler(name, model) makes one that fits")
+    if eta and "eta" not in _parameters(scheduler):
+        raise RequestError(f"{type(scheduler).__name__} knows no eta: leave it at 0, or use the scheduler ddim")
+
+
+def step_options(scheduler: SchedulerMixin, eta: float, generators: list[torch.Generator] | None) -> dict[str, Any]:
+    """The arguments of ``scheduler.step`` beyond the usual three, as far as it knows them."""
+    options = {"eta": eta, "generator": generators}
+    return {name: value for name, value in options.items() if name in _parameters(scheduler)}
+
+
+def describe(scheduler: SchedulerMixin) -> dict[str, Any]:
+    """Class and configuration, fit for JSON."""
+    config = {name: value for name, value in dict(scheduler.config).items() if not name.startswith("_")}
+    return {"class": type(scheduler).__name__, "config": config}
+
+
+def restore(description: dict[str, Any]) -> SchedulerMixin:
+    """The scheduler that ``describe`` described; RequestError if this diffusers has no such class."""
+    import diffusers
+
+    name = description["class"]
+    kind = UpstreamDDIMScheduler if name == UpstreamDDIMScheduler.__name__ else getattr(diffusers, name, None)
+    if kind is None or not issubclass(kind, SchedulerMixin):
+        raise RequestError(f"diffusers {diffusers.__version__} has no scheduler {name!r}: the picture was made with "
+                           "another version")
+    return kind.from_config(description["config"])
+
+
+def read_scheduler(path: str | os.PathLike) -> SchedulerMixin:
+    """The scheduler of a file of diffusers' ``save_pretrained``; RequestError if it holds none."""
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+        return restore({"class": config.pop("_class_name", ""), "config": config})
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise RequestError(f"{path} holds no scheduler ({error}): copy the model's folder again, or delete this file "
+                           "to sample with DDIM") from error
+
+
+def _parameters(scheduler: SchedulerMixin) -> set[str]:
+    return set(inspect.signature(scheduler.step).parameters)
 
 
 @dataclass(frozen=True)

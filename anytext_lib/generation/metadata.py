@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from anytext_lib.files import atomic_path, file_hash
-from anytext_lib.generation.pictures import pixel_hash, read_picture, source_record
+from anytext_lib.generation.denoise import describe
+from anytext_lib.generation.input_images import pixel_hash, read_picture, source_record
 from anytext_lib.generation.request import Line, Request, RequestError, Settings, from_mapping
-from anytext_lib.generation.schedulers import describe
 from anytext_lib.models.storage import CONFIG
 
 FORMAT = "anytext_lib.picture/1"

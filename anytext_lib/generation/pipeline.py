@@ -21,15 +21,14 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from anytext_lib.data.batch import to_uint8
 from anytext_lib.device import DeviceError
-from anytext_lib.generation import runs
-from anytext_lib.generation.denoise import Progress, denoise, guided
+from anytext_lib.generation import stages
+from anytext_lib.generation.denoise import Progress, check_scheduler, denoise, guided, make_scheduler, read_scheduler
 from anytext_lib.generation.metadata import make_record
-from anytext_lib.generation.placement import Placement
 from anytext_lib.generation.prepare import Prepared, prepare
 from anytext_lib.generation.request import Defaults, Line, Request, RequestError, RequestWarning, Settings
-from anytext_lib.generation.runs import Job, make_jobs
-from anytext_lib.generation.schedulers import check_scheduler, make_scheduler, read_scheduler
+from anytext_lib.generation.stages import Job, PartPlacement, make_jobs
 from anytext_lib.models.anytext2 import AnyText2Model
 
 OutputType = Literal["pil", "np", "pt"]
@@ -70,7 +69,7 @@ class AnyText2Pipeline(DiffusionPipeline):
                  defaults: Defaults | None = None):
         super().__init__()
         self.register_modules(model=model.eval(), scheduler=scheduler or make_scheduler("ddim", model))
-        self.defaults, self.placement, self.folder = defaults or Defaults(), Placement(model), None
+        self.defaults, self.placement, self.folder = defaults or Defaults(), PartPlacement(model), None
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, device: torch.device | str = "cpu",
@@ -176,10 +175,10 @@ class AnyText2Pipeline(DiffusionPipeline):
         self._check_requests(prepared, settings)
         jobs = make_jobs(len(prepared), images, seed, generator)
         made, records = [], []
-        with runs.sampling_state(self.model, settings, self.placement.device):
-            for group in runs.groups(jobs, batch_size):
+        with stages.sampling_state(self.model, settings, self.placement.device):
+            for group in stages.groups(jobs, batch_size):
                 pictures = list(dict.fromkeys(job.picture for job in group))
-                branches = runs.encode(self.model, self.placement, [prepared[i] for i in pictures], settings)
+                branches = stages.encode(self.model, self.placement, [prepared[i] for i in pictures], settings)
                 for start in range(0, len(group), batch_size):
                     batch = group[start : start + batch_size]
                     rows = [pictures.index(job.picture) for job in batch]
@@ -194,8 +193,8 @@ class AnyText2Pipeline(DiffusionPipeline):
     def _sample(self, batch: list[Job], items: list[Prepared], branches, settings: Settings, jobs: list[Job],
                 callback) -> torch.Tensor:
         """Images (B, 3, H, W) in [-1, 1] of one batch, on the CPU."""
-        noise = runs.draw_noise(batch, branches[0].conditions.masked_latents)
-        kept = runs.kept_latents(self.model, self.placement, items, noise) if settings.blend else None
+        noise = stages.draw_noise(batch, branches[0].conditions.masked_latents)
+        kept = stages.kept_latents(self.model, self.placement, items, noise) if settings.blend else None
         places = [jobs.index(job) for job in batch]
 
         def told(step, steps, t, latents, estimate):
@@ -206,13 +205,13 @@ class AnyText2Pipeline(DiffusionPipeline):
             latents = denoise(guided(branches, settings.cfg_scale), noise, self.scheduler, settings.ddim_steps,
                               self.model.alphas_cumprod.cpu(), settings.eta, [job.generator for job in batch], kept,
                               told if callback else None)
-        return runs.decode(self.model, self.placement, latents).cpu()
+        return stages.decode(self.model, self.placement, latents).cpu()
 
     def _preview(self, latents: torch.Tensor) -> list:
         from PIL import Image
 
-        images = runs.decode(self.model, self.placement, latents)
-        return [Image.fromarray(image) for image in runs.to_uint8(images)]
+        images = stages.decode(self.model, self.placement, latents)
+        return [Image.fromarray(image) for image in to_uint8(images)]
 
     @staticmethod
     def _output(made: list[torch.Tensor], items: list[Prepared], settings: Settings, output_type: OutputType):
@@ -221,7 +220,7 @@ class AnyText2Pipeline(DiffusionPipeline):
         images = torch.cat(made)
         if output_type == "pt":
             return images
-        arrays = runs.finish(images, items, settings.composite)
+        arrays = stages.finish(images, items, settings.composite)
         return arrays if output_type == "np" else [Image.fromarray(array) for array in arrays]
 
     def default_settings(self) -> Settings:

@@ -38,9 +38,9 @@ BOXES = (((8, 5), (184, 59)), ((10, 68), (182, 123)))  # pixels of a picture of 
 LEAST_NED = 0.5  # of the words that the judge reads; words that the model never saw score about 0.1
 SOURCE = f"""
 from anytext_lib.generation import AnyText2Pipeline
-from anytext_lib.generation.studio import Plan, Studio
-from anytext_lib.generation.studio_sketch import Sketch
-from anytext_lib.generation.studio_view import StudioApp
+from anytext_lib.studio.session import Plan, Studio
+from anytext_lib.studio.sketch import Sketch
+from anytext_lib.studio.view import StudioApp
 from anytext_lib.ocr import Judge
 studio = Studio(AnyText2Pipeline.from_pretrained({str(MODEL)!r}), Judge.from_name())
 StudioApp(studio, Sketch(192, 128))

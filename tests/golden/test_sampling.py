@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from anytext_lib.diffusion import ddim_timesteps
-from anytext_lib.generation.denoise import denoise
-from anytext_lib.generation.sampling import ddim_sample
-from anytext_lib.generation.schedulers import make_scheduler
+from anytext_lib.generation.denoise import ddim_sample, denoise, make_scheduler
 from tests.golden.cases import golden_files, load
 from tests.golden.closeness import assert_close
 

@@ -22,7 +22,7 @@ from anytext_lib.experiments.rewards import (
     sample_decisions,
     step_moments,
 )
-from anytext_lib.generation.sampling import ddim_sample
+from anytext_lib.generation.denoise import ddim_sample
 from anytext_lib.losses import layered_ocr_loss
 from anytext_lib.losses.terms import LayerError
 from anytext_lib.models import AnyText2Model

@@ -14,9 +14,8 @@ from PIL import Image, ImageDraw
 
 from anytext_lib.cli import main
 from anytext_lib.generation import AnyText2Pipeline, Defaults
-from anytext_lib.generation.capabilities import Capabilities, CapabilityError
 from anytext_lib.generation.metadata import read_record
-from anytext_lib.generation.request import UPSTREAM_ADDED, UPSTREAM_NEGATIVE
+from anytext_lib.generation.request import UPSTREAM_ADDED, UPSTREAM_NEGATIVE, Capabilities, CapabilityError
 from anytext_lib.models import AnyText2Model
 from tests.unit.generation_model import lively_model
 

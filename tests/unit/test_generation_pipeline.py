@@ -264,14 +264,14 @@ def test_half_precision_is_close(dtype):
 
 
 def test_offloading_moves_parts_in_and_out(monkeypatch, photo):
-    from anytext_lib.generation import placement
+    from anytext_lib.generation import stages
 
     own = AnyText2Pipeline(lively_model())
     edited = {"lines": [Line("Tea", BOX)], "ddim_steps": 2, "seed": 1, "blend": True}
     wanted = own.edit(photo, **edited).images[0]
-    moves, move = [], placement._to
-    names = {id(getattr(own.model, name)): name for name in placement.PARTS}
-    monkeypatch.setattr(placement, "_to", lambda part, device=None, dtype=None: (
+    moves, move = [], stages._to
+    names = {id(getattr(own.model, name)): name for name in stages.PARTS}
+    monkeypatch.setattr(stages, "_to", lambda part, device=None, dtype=None: (
         moves.append(names[id(part)]), move(part, device, dtype)))
     own.enable_model_cpu_offload(device="cpu")
     moves.clear()

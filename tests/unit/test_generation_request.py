@@ -1,21 +1,43 @@
 """Requests: words in quotes, regions, colours, fonts, the layout, and errors that name the line and the remedy."""
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from anytext_lib.data import TextLines
 from anytext_lib.data.anyword import NO_COLOUR
-from anytext_lib.data.fonts import font_path, load_fonts
+from anytext_lib.data.batch import to_tensor
+from anytext_lib.data.fonts import font_path, load_fonts, typeface
+from anytext_lib.data.glyphs import draw_glyphs
 from anytext_lib.data.texts import guess_language
-from anytext_lib.generation.layout import free_rectangle, lay_out
-from anytext_lib.generation.legibility import SMALLEST_LETTERS, letter_size, readable_share, size_problem
-from anytext_lib.generation.masks import is_mask, read_mask
-from anytext_lib.generation.pictures import read_picture
-from anytext_lib.generation.prompts import image_caption, join_lines, quoted_words, text_caption
-from anytext_lib.generation.regions import mask_polygon, painted_regions, region_polygon, region_problems
-from anytext_lib.generation.request import Defaults, Line, Request, RequestError, Settings
-from anytext_lib.generation.resolve import parse_color, place_lines
+from anytext_lib.generation.input_images import is_mask, read_mask, read_picture
+from anytext_lib.generation.place import (
+    SMALLEST_LETTERS,
+    free_rectangle,
+    lay_out,
+    letter_size,
+    mask_polygon,
+    painted_regions,
+    parse_color,
+    place_lines,
+    region_polygon,
+    region_problems,
+    size_problem,
+)
+from anytext_lib.generation.request import (
+    Defaults,
+    Line,
+    Request,
+    RequestError,
+    Settings,
+    image_caption,
+    join_lines,
+    quoted_words,
+    text_caption,
+)
+from anytext_lib.ocr.crops import crop_lines
 
 SIZE = (128, 192)
 
@@ -235,6 +257,21 @@ def test_too_many_words_for_the_picture_are_too_small():
 
 
 # legibility
+
+
+def readable_share(recogniser, size, words, fonts):
+    """Share of words that are read exactly when drawn in white on black at ``size`` pixels per em, in [0, 1]."""
+    right = 0
+    for font in fonts:
+        for word in words:
+            left, top, right_end, bottom = typeface(font, size).getbbox(word)
+            width, height = right_end - left + 3, max(bottom - top + 3, size + 2)
+            canvas = np.zeros((height + 8, width + 8, 3), np.uint8)
+            quad = np.array(box(4, 4, width, height), np.float32)
+            draw_glyphs(canvas, word, font, quad, spread=False)
+            lines = TextLines([0], torch.from_numpy(quad)[None], [word], ["Latin"])
+            right += recogniser.read(crop_lines(to_tensor(canvas), lines)) == [word]
+    return right / (len(words) * len(fonts))
 
 
 def test_smallest_letters_are_where_the_recogniser_begins_to_fail(recognizer):

@@ -8,7 +8,7 @@ from torch import nn
 
 from anytext_lib.data.lines import TextLines
 from anytext_lib.generation import ddim_sample, ddim_timesteps, sample_images, unconditional
-from anytext_lib.generation.sampling import replace
+from anytext_lib.generation.denoise import replace
 
 
 @pytest.mark.parametrize("steps", [1, 3, 333, 500, 501, 1000])

@@ -9,8 +9,8 @@ from PIL import Image
 
 from anytext_lib.generation import AnyText2Pipeline, Line, RequestError, Settings
 from anytext_lib.generation.prepare import default_size
-from anytext_lib.generation.studio import Made, Plan, Studio, numbers
-from anytext_lib.generation.studio_sketch import Box, Sketch
+from anytext_lib.studio.session import Made, Plan, Studio, numbers
+from anytext_lib.studio.sketch import Box, Sketch
 from tests.unit.generation_model import lively_model
 
 
@@ -153,7 +153,7 @@ def test_it_starts_with_what_suits_the_model(studio):
 @pytest.fixture
 def app(studio):
     pytest.importorskip("ipycanvas")
-    from anytext_lib.generation.studio_view import StudioApp
+    from anytext_lib.studio.view import StudioApp
 
     return StudioApp(studio, Sketch(96, 64), Plan(Settings(1, 1.0, blend=True)))
 
@@ -196,7 +196,7 @@ def test_a_box_without_a_mouse(app):
 
 
 def test_what_the_card_tells_is_shown(app, monkeypatch):
-    from anytext_lib.generation.capabilities import Capabilities
+    from anytext_lib.generation.request import Capabilities
 
     card = replace(app.studio.pipeline.defaults, capabilities=Capabilities(max_chars=3, editing=False))
     monkeypatch.setattr(app.studio.pipeline, "defaults", card)

@@ -1,4 +1,7 @@
-"""The stages of a run: encode what is told, run WriteNet, sample, decode. The pipeline puts them in order."""
+"""The stages of a run: encode, run WriteNet, draw noise, decode, finish; the pipeline puts them in order.
+
+``PartPlacement`` has the parts of the model on the device, all the time or each only while it computes.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,62 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from anytext_lib.data.batch import AnyTextBatch, collate, to_uint8
 from anytext_lib.generation.denoise import Branch, Kept
-from anytext_lib.generation.placement import Placement
 from anytext_lib.generation.prepare import Prepared, composited
-from anytext_lib.generation.prompts import image_caption
-from anytext_lib.generation.request import RequestError, Settings
+from anytext_lib.generation.request import RequestError, Settings, image_caption
 from anytext_lib.models.conditions import Conditions
 
+PARTS = ("vae", "unet", "writenet", "text_embedding", "text_encoder", "recognizer")
 ENCODERS = ("text_encoder", "text_embedding", "recognizer", "vae")
+
+
+class PartPlacement:
+    """Moves the parts of an AnyText2Model.
+
+    Attributes:
+        offload: the device that parts are moved to while they compute; None leaves them where they are.
+    """
+
+    def __init__(self, model):
+        self.model, self.offload = model, None
+
+    @property
+    def device(self) -> torch.device:
+        """Where is computed."""
+        return self.model.device if self.offload is None else self.offload
+
+    def move(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
+        """Move or convert all parts; the recogniser stays float32, because half precision spoils its features."""
+        self.offload = None if device is not None else self.offload
+        for name in PARTS:
+            _to(getattr(self.model, name), device, torch.float32 if name == "recognizer" and dtype else dtype)
+
+    def start_offload(self, device: torch.device | str) -> None:
+        """Keep all parts on the CPU, and move them to ``device`` for their computation only."""
+        self.move("cpu")
+        self.offload = torch.device(device)
+
+    @contextmanager
+    def using(self, *names: str) -> Iterator[None]:
+        """The parts ``names`` are on the device within the block."""
+        if self.offload is None:
+            yield
+            return
+        parts = [getattr(self.model, name) for name in names]
+        try:
+            for part in parts:
+                _to(part, self.offload)
+            yield
+        finally:
+            for part in parts:
+                _to(part, "cpu")
+
+
+def _to(part: nn.Module, device=None, dtype=None) -> None:
+    nn.Module.to(part, device=device, dtype=dtype)  # diffusers' own warns whenever it is told a dtype
 
 
 @dataclass(frozen=True)
@@ -73,7 +122,7 @@ def make_jobs(pictures: int, images: int, seed: int | Sequence[int] | None,
 
 
 @torch.no_grad()
-def encode(model, placement: Placement, prepared: Sequence[Prepared], settings: Settings) -> list[Branch]:
+def encode(model, placement: PartPlacement, prepared: Sequence[Prepared], settings: Settings) -> list[Branch]:
     """The branch with the captions, and, where guided, the one with the negative captions; WriteNet has run."""
     batch = collate([item.sample for item in prepared]).to(placement.device)
     with placement.using(*ENCODERS):
@@ -89,7 +138,7 @@ def draw_noise(jobs: Sequence[Job], like: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def kept_latents(model, placement: Placement, items: Sequence[Prepared], noise: torch.Tensor) -> Kept:
+def kept_latents(model, placement: PartPlacement, items: Sequence[Prepared], noise: torch.Tensor) -> Kept:
     """What stays of the images of a batch, for ``Settings.blend``."""
     batch = collate([item.sample for item in items]).to(placement.device)
     with placement.using("vae"):
@@ -100,7 +149,7 @@ def kept_latents(model, placement: Placement, items: Sequence[Prepared], noise: 
 
 
 @torch.no_grad()
-def decode(model, placement: Placement, latents: torch.Tensor) -> torch.Tensor:
+def decode(model, placement: PartPlacement, latents: torch.Tensor) -> torch.Tensor:
     """Images (B, 3, H, W) float32 in [-1, 1]."""
     with placement.using("vae"):
         return model.decode(latents.to(placement.device)).float().clamp(-1, 1)

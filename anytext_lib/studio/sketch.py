@@ -10,8 +10,8 @@ import numpy as np
 from anytext_lib.data.fonts import choose_font
 from anytext_lib.data.glyphs import draw_glyphs
 from anytext_lib.data.texts import guess_language
+from anytext_lib.generation.place import parse_color
 from anytext_lib.generation.request import Line, Request
-from anytext_lib.generation.resolve import parse_color
 
 SMALLEST_DRAG = 6.0  # pixels of the picture: a shorter movement of the mouse is a click
 PAPER, INK, FRAME = (246, 246, 242), (40, 40, 40), (0, 114, 178)  # RGB

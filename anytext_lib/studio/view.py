@@ -1,6 +1,6 @@
 """The drawing application in a notebook: a canvas for the boxes, a row for each line, the results side by side.
 
-Everything it knows lies in ``studio``; here are widgets (ipywidgets, and ipycanvas for the canvas).
+Everything it knows lies in ``session`` and ``sketch``; here are widgets (ipywidgets, and ipycanvas for the canvas).
 """
 
 from __future__ import annotations
@@ -9,24 +9,29 @@ import base64
 import html
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import ipywidgets as w
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
 from traitlets import Unicode
 
+from anytext_lib.data.fonts import load_fonts
 from anytext_lib.data.pictures import PictureError, read_picture
-from anytext_lib.generation.studio import Made, Plan, Studio
-from anytext_lib.generation.studio_fields import Fields
-from anytext_lib.generation.studio_rows import BoxForm, Row
-from anytext_lib.generation.studio_sketch import Sketch
+from anytext_lib.generation.prepare import LARGEST, picture_grid
+from anytext_lib.generation.request import SCHEDULERS
+from anytext_lib.studio.session import Made, Plan, Studio, numbers
+from anytext_lib.studio.sketch import SMALLEST_DRAG, Box, Sketch
 
 CANVAS_SIDE = 640  # pixels on the screen, the longer side
 RESULT_WIDTH = 300
 PREVIEW_EVERY = 1.0  # seconds: decoding a preview takes time
 TEXT = "color:var(--jp-ui-font-color1,var(--vscode-foreground,inherit));line-height:1.4"  # of the theme, dark or light
 MARKS = {"status": "transparent", "note": "var(--jp-warn-color1,#b26a00)", "alert": "var(--jp-error-color1,#b00020)"}
+ANY, OWN = "(any)", "the model's"  # a choice without a value shows up empty in a list: these stand for None
+FORM = {"layout": w.Layout(width="330px"), "style": {"description_width": "110px"}}
+INK = "#cc2222"  # the colour that a line gets first when it is to have one
 
 
 class DrawingArea(MultiCanvas):
@@ -195,6 +200,140 @@ class StudioApp(w.VBox):
         self._message.value = "".join(
             f'<div role="{role}" style="{TEXT};border-left:4px solid {MARKS[role]};padding-left:6px">'
             f'{html.escape(line).replace(chr(10), "<br>")}</div>' for role, line in said)
+
+
+class BoxForm(w.HBox):
+    """Numbers x, y, width and height in pixels of the picture, and a button "Add box".
+
+    Args:
+        add: is called with two corners (x, y) of the picture.
+    """
+
+    def __init__(self, sketch: Sketch, add: Callable):
+        least = int(SMALLEST_DRAG) + 1
+        self._numbers = {name: w.BoundedIntText(description=name, layout=w.Layout(width=f"{width}px"),
+                                                style={"description_width": f"{width - 68}px"})
+                         for name, width in (("x", 90), ("y", 90), ("width", 115), ("height", 120))}
+        self._numbers["width"].min = self._numbers["height"].min = least
+        button = w.Button(description="Add box", tooltip="a box at these pixels of the picture")
+        button.on_click(lambda _: add((self.value[0], self.value[1]),
+                                      (self.value[0] + self.value[2], self.value[1] + self.value[3])))
+        super().__init__([*self._numbers.values(), button], layout=w.Layout(flex_flow="row wrap"))
+        self.fit(sketch)
+
+    @property
+    def value(self) -> tuple[int, int, int, int]:
+        """x, y, width and height."""
+        return tuple(number.value for number in self._numbers.values())
+
+    def fit(self, sketch: Sketch) -> None:
+        """Allow what lies in the picture, and offer its middle."""
+        ends = {"x": sketch.width - 1, "y": sketch.height - 1, "width": sketch.width, "height": sketch.height}
+        offered = {"x": sketch.width // 10, "y": sketch.height // 3, "width": sketch.width * 8 // 10,
+                   "height": sketch.height // 3}
+        for name, number in self._numbers.items():
+            number.max, number.value = ends[name], offered[name]
+
+
+class Row(w.HBox):
+    """Words, colour and font of a box, and a button to remove it.
+
+    Args:
+        number: of the line, from 1. ``styles``: whether the model imitates fonts.
+        changed: is called with the entries of ``Box`` that the fields hold. ``removed``: is called without any.
+    """
+
+    def __init__(self, number: int, box: Box, styles: bool, changed: Callable, removed: Callable):
+        self._words = w.Text(box.text, description=f"line {number}", placeholder="the words",
+                             layout=w.Layout(width="250px"), style={"description_width": "50px"})
+        self._colored = w.Checkbox(box.color is not None, description="in colour", indent=False,
+                                   layout=w.Layout(width="90px"))
+        self._color = w.ColorPicker(value=box.color or INK, description=f"colour {number}",
+                                    layout=w.Layout(width="175px"), style={"description_width": "60px"})
+        self._font = w.Dropdown(options=[ANY, *load_fonts()], value=box.font or ANY, description=f"font {number}",
+                                layout=w.Layout(width="180px"), style={"description_width": "50px"})
+        remove = w.Button(description="remove", tooltip=f"remove line {number}", layout=w.Layout(width="80px"))
+        fields = [self._words, self._colored, self._color, *([self._font] if styles else [])]
+        for field in fields:
+            field.observe(lambda _: changed(**self.value(styles)), names="value")
+        self._color.observe(lambda _: setattr(self._colored, "value", True), names="value")  # a colour chosen is wanted
+        remove.on_click(lambda _: removed())
+        super().__init__([*fields, remove], layout=w.Layout(flex_flow="row wrap"))
+
+    def value(self, styles: bool) -> dict:
+        """The entries of ``Box`` that the fields hold."""
+        found = {"text": self._words.value, "color": self._color.value if self._colored.value else None}
+        if styles:
+            found["font"] = None if self._font.value == ANY else self._font.value
+        return found
+
+
+class Fields(w.VBox):
+    """Prompt, size, font, seeds, strengths and settings.
+
+    Args:
+        studio: tells what fits the model. ``sketch``, ``plan``: to start with.
+        resized: is called with (height, width) when the size for new pictures changes.
+        uploaded: is called with the files of the upload button.
+    """
+
+    def __init__(self, studio: Studio, sketch: Sketch, plan: Plan, resized: Callable, uploaded: Callable):
+        self._settings = plan.settings
+        self._sketched = {
+            "prompt": w.Text(sketch.prompt, description="prompt", placeholder="what the picture shows", **FORM),
+            "glyph_font": w.Dropdown(options=[ANY, *load_fonts()], value=sketch.glyph_font or ANY,
+                                     description="glyph font", **FORM)}
+        self._sides = self._make_sides(studio, sketch, resized)
+        self._lists = {"seeds": w.Text(", ".join(map(str, plan.seeds)), description="seeds", **FORM),
+                       "strengths": w.Text(", ".join(f"{s:g}" for s in plan.strengths), description="strengths",
+                                           **FORM)}
+        self._scheduler = w.Dropdown(options=[OWN, *SCHEDULERS], value=plan.scheduler or OWN,
+                                     description="scheduler", **FORM)
+        self._numbers = _setting_fields(plan)
+        upload = w.FileUpload(accept="image/*", description="edit a file")
+        upload.observe(lambda change: uploaded(change["new"]), names="value")
+        super().__init__([*self._sketched.values(), *self._sides.values(), *self._lists.values(), self._scheduler,
+                          *self._numbers.values(), upload])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of new pictures."""
+        return self._sides["height"].value, self._sides["width"].value
+
+    def fill(self, sketch: Sketch) -> Sketch:
+        """The sketch with the prompt and font of the fields."""
+        font = self._sketched["glyph_font"].value
+        return replace(sketch, prompt=self._sketched["prompt"].value, glyph_font=None if font == ANY else font)
+
+    def plan(self) -> Plan:
+        """The plan of the fields; RequestError names a field that is wrong."""
+        settings = replace(self._settings, **{name: field.value for name, field in self._numbers.items()})
+        lists = {name: numbers(self._lists[name].value, kind, name)
+                 for name, kind in (("seeds", int), ("strengths", float))}
+        scheduler = self._scheduler.value
+        return Plan(settings, scheduler=None if scheduler == OWN else scheduler, **lists)
+
+    @staticmethod
+    def _make_sides(studio: Studio, sketch: Sketch, resized: Callable) -> dict[str, w.BoundedIntText]:
+        paper = sketch if sketch.picture is None else studio.sketch()
+        grid = picture_grid(studio.pipeline.model)
+        sides = {name: w.BoundedIntText(getattr(paper, name), min=grid, max=LARGEST, step=grid, description=name,
+                                        **FORM) for name in ("width", "height")}
+        for side in sides.values():
+            side.observe(lambda _: resized((sides["height"].value, sides["width"].value)), names="value")
+        return sides
+
+
+def _setting_fields(plan: Plan) -> dict[str, w.Widget]:
+    """One for each of the ``Settings`` that the application changes, by its name there."""
+    settings = plan.settings
+    return {
+        "ddim_steps": w.BoundedIntText(settings.ddim_steps, min=1, max=1000, description="steps", **FORM),
+        "cfg_scale": w.BoundedFloatText(settings.cfg_scale, min=0, max=30, step=0.5, description="guidance", **FORM),
+        "attnx_scale": w.BoundedFloatText(settings.attnx_scale, min=0, max=5, step=0.25, description="AttnX", **FORM),
+        "blend": w.Checkbox(settings.blend, description="editing: blend the surroundings in", indent=False),
+        "composite": w.Checkbox(settings.composite, description="editing: put untouched pixels back", indent=False),
+    }
 
 
 def image_html(image: np.ndarray, alt: str, width: int = RESULT_WIDTH) -> str:

@@ -2,7 +2,7 @@
 import torch
 
 from anytext_lib.generation import AnyText2Pipeline, Line, Request, Settings
-from anytext_lib.generation.measure import accuracy_by_steps, lines_of, part_seconds
+from anytext_lib.generation.sweep import accuracy_by_steps, lines_of, part_seconds
 from tests.unit.generation_model import lively_model
 
 BOX = [[6, 6], [80, 6], [80, 40], [6, 40]]

@@ -1,10 +1,4 @@
-"""The drawing application without its widgets: what was drawn, what is asked for, what came out and what can be read.
-
-    Sketch   boxes, words, colours and the picture below them   -> Request   (``studio_sketch``)
-    Plan     seeds, strengths, sampler                          -> Settings
-    Studio   runs a sketch by a plan, lets a judge read the results
-    StudioApp   the widgets around it   (``studio_view``, ``studio_fields``)
-"""
+"""The drawing application without its widgets: run a sketch by a plan, and let a judge read the results."""
 
 from __future__ import annotations
 
@@ -15,13 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anytext_lib.generation.capabilities import notes
-from anytext_lib.generation.denoise import Progress
-from anytext_lib.generation.measure import lines_of
-from anytext_lib.generation.prepare import default_size, prepare
-from anytext_lib.generation.request import RequestError, RequestWarning, Settings
-from anytext_lib.generation.schedulers import make_scheduler
-from anytext_lib.generation.studio_sketch import Sketch
+from anytext_lib.generation.denoise import Progress, make_scheduler
+from anytext_lib.generation.prepare import default_size, notes, prepare
+from anytext_lib.generation.request import RequestError, RequestWarning, Settings, quoted_words
+from anytext_lib.generation.sweep import lines_of
+from anytext_lib.studio.sketch import Sketch
 
 MOST = 24  # pictures of one run of the application
 NO_TEXT = ("there is no text in this picture: draw a box and type its words, or put words in double quotes into the "
@@ -153,8 +145,6 @@ class Studio:
 
 def _check_drawn(sketch: Sketch) -> None:
     """Raise RequestError, in the words of the application, where something is missing in the drawing."""
-    from anytext_lib.generation.prompts import quoted_words
-
     blank = [f"line {i}" for i, box in enumerate(sketch.boxes, 1) if not box.text.strip()]
     if blank:
         raise RequestError(f"{', '.join(blank)}: type the words, or remove the box")

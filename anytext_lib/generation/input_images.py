@@ -1,4 +1,4 @@
-"""Painted masks, in whatever form paint programs save them: where the paint is.
+"""Pictures and painted masks, in whatever form they were given: files, arrays or ``PIL.Image``.
 
 A mask is white on black.  As well are taken, since users have them: any paint on a transparent layer; holes that were
 erased in an opaque picture; dark paint on a light ground (AnyText2's own application saves such); coloured and grey
@@ -8,6 +8,7 @@ A photograph with something painted on it is refused, for what is paint there is
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from anytext_lib.data import pictures
 from anytext_lib.generation.request import RequestError, RequestWarning
 
 LEAST = 32  # grey levels of 255 by which paint differs from its ground, unless there are but a few colours
@@ -24,6 +26,46 @@ LIGHT, LIGHT_SHARE = 128, 0.7  # so much of the frame is so light where the grou
 DARKEST_GROUND, FLAT, FLAT_SHARE = 96, 32, 0.6  # else it is a photograph: see ``_check_flat``
 MOST_AREAS = 50  # more are no painting either
 REMEDY = "paint the region white on black, in a picture of its own that has the size of the picture"
+
+
+def read_picture(source: Any, what: str) -> np.ndarray:
+    """(H, W, 3) uint8, RGB, upright, of a file, a ``PIL.Image`` or an array (H, W) or (H, W, 3) uint8; how files are
+    read, see ``anytext_lib.data.pictures``.
+
+    Args:
+        what: what the picture is for, for the message of an error.
+
+    Raises:
+        RequestError: it cannot be read, or is no such array.
+    """
+    named = f" {source}" if isinstance(source, str | os.PathLike) else ""
+    try:
+        if named:
+            return pictures.read_picture(Path(source))
+        if hasattr(source, "convert"):  # PIL.Image
+            return np.array(pictures.upright_rgb(source))
+    except pictures.PictureError as error:
+        raise RequestError(f"{what}: cannot read{named}: {error}") from error
+    array = np.asarray(source)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.ndim == 3 and array.shape[2] != 3 \
+            or 0 in array.shape:
+        raise RequestError(f"{what}: a picture is an array (H, W, 3) of uint8 (0..255), got {array.dtype} "
+                           f"{array.shape}")
+    return np.array(np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array)
+
+
+def source_record(source: Any) -> dict | None:
+    """Where a picture comes from, to be found again: {"path", "sha256"}, the hash of its pixels; the path is None for
+    an array."""
+    if source is None:
+        return None
+    path = str(Path(source).resolve()) if isinstance(source, str | os.PathLike) else None
+    return {"path": path, "sha256": pixel_hash(read_picture(source, "picture"))}
+
+
+def pixel_hash(picture: np.ndarray) -> str:
+    """SHA-256 of a picture's shape and pixels."""
+    return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
 
 
 def read_mask(source: Any, what: str) -> np.ndarray:
@@ -75,8 +117,6 @@ def is_mask(region: Any) -> bool:
 def _pixels(source: Any, what: str) -> tuple[np.ndarray, bool]:
     """((H, W, 3 or 4) float32 in 0..255, whether it was compressed with losses)."""
     from PIL import Image
-
-    from anytext_lib.generation.pictures import read_picture
 
     lossy = False
     if isinstance(source, str | os.PathLike):

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 
 from anytext_lib.data.lines import TextLines
+from anytext_lib.generation.denoise import make_scheduler
 from anytext_lib.generation.request import SCHEDULERS, Request, Settings
-from anytext_lib.generation.schedulers import make_scheduler
 from anytext_lib.ocr.crops import crop_lines
 
 

@@ -1,0 +1,449 @@
+"""Where the lines of a request stand and what they are drawn with, and what is wrong with them.
+
+    regions     quads, polygons and painted masks to polygons, in reading order, apart from each other and inside
+    layout      places for lines that were given none, as large as there is room for
+    legibility  how small letters may be
+
+Source of the regions: AnyText2 ``ms_wrapper.py`` (``separate_pos_imgs``, ``find_polygon``).
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anytext_lib.data.anyword import NO_COLOUR
+from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError, characters_of, choose_font, typeface
+from anytext_lib.data.glyphs import fit_size, glyph_box
+from anytext_lib.data.texts import guess_language
+from anytext_lib.generation.input_images import is_mask, read_mask, read_picture
+from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning, join_lines
+
+MAX_CHARS = 20  # of a line, as in training
+SMALLEST_AREA = 20  # pixels: a smaller blot of paint is no region
+OUTLINE = 0.01  # of a contour's length: how closely a polygon follows it
+OVERLAP = 0.01  # of the smaller region: more is an error
+BORDER = 1.0  # pixels by which a corner may lie outside
+MARGIN = 0.05  # of the picture, along its edges
+HIGHEST = 0.3  # of the square root of the picture's area: a line is not higher
+GAP = 0.35  # of a line's height, between lines and between rows
+_REFERENCE = 48  # pixels per em at which texts are measured
+_PAD = 1.06  # room around the letters, so that they fill their box
+SMALLEST_LETTERS = 7
+"""Pixels per em (about the height of a region that a line fills; a capital letter is 0.7 of it) below which PP-OCRv3
+reads fewer than half of eight words in four fonts, white on black: the shares read are 0.06, 0.13, 0.38, 0.72 and 1.00
+at 4, 5, 6, 7 and 8 pixels.  That is for clean letters: an auto-encoder that shrinks a picture eight times loses larger
+ones, too."""
+
+
+@dataclass(frozen=True)
+class PlacedLine:
+    """A line that can be drawn.
+
+    Attributes:
+        text: what it says. ``language``: as in AnyWord, guessed from the characters.
+        polygon: (P, 2) float64 in pixels of the request's picture.
+        glyph_font: font in which the model is shown the text. ``font``, ``style``: the font, or the picture of a line
+            (H, W, 3) uint8, whose letters are imitated; None if there is none.
+        color: RGB in 0..255, or NO_COLOUR.
+    """
+
+    text: str
+    language: str
+    polygon: np.ndarray
+    glyph_font: str
+    font: str | None
+    style: np.ndarray | None
+    color: tuple[int, int, int]
+
+
+def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0) -> list[PlacedLine]:
+    """The lines of a picture, those quoted in its prompt first.
+
+    Args:
+        size: (H, W) of the picture, in whose pixels the regions are. ``shrink``: by which it is resized for the model.
+
+    Raises:
+        RequestError: names every line with a problem, and the remedy.
+    """
+    lines = join_lines(request.prompt, request.lines)
+    names = [f"line {i + 1} ({line.text!r})" for i, line in enumerate(lines)]
+    _raise([problem for line, name in zip(lines, names, strict=True) if (problem := _text_problem(line, name))])
+    fonts = _each(lines, names, lambda line, name: _glyph_font(line, request.glyph_font, name))
+    styles = _each(lines, names, _style)
+    colors = _each(lines, names, lambda line, name: parse_color(line.color, name))
+    polygons = _polygons(request, lines, names, fonts, size)
+    small = [size_problem(line.text, font, polygon, name, shrink)
+             for line, font, polygon, name in zip(lines, fonts, polygons, names, strict=True)]
+    _raise([*region_problems(polygons, names, size), *filter(None, small)])
+    return [PlacedLine(line.text, guess_language(line.text), polygon, glyph_font, line.font, style, color)
+            for line, polygon, glyph_font, style, color in zip(lines, polygons, fonts, styles, colors, strict=True)]
+
+
+def parse_color(color: Any, who: str) -> tuple[int, int, int]:
+    """RGB in 0..255 of a colour: three numbers, "#rrggbb", "r,g,b" or a name; None gives NO_COLOUR."""
+    from PIL import ImageColor
+
+    if color is None:
+        return NO_COLOUR
+    try:
+        if isinstance(color, str):
+            found = tuple(map(int, color.split(","))) if "," in color and "(" not in color else \
+                ImageColor.getrgb(color)[:3]
+        else:
+            found = tuple(int(value) for value in color)
+    except (ValueError, TypeError):
+        found = ()
+    if len(found) != 3 or found != NO_COLOUR and not all(0 <= value <= 255 for value in found):
+        raise RequestError(f"{who}: {color!r} is no colour: write #rrggbb, a name as darkred, or three numbers 0..255")
+    return found
+
+
+def check_font(font: str, who: str) -> frozenset[str]:
+    """The characters of a font given by name or file; RequestError if it is none."""
+    try:
+        typeface(font, 16)
+        return characters_of(font)
+    except UnknownFontError as error:
+        raise RequestError(f"{who}: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RequestError(f"{who}: {font} is no font file that can be read ({error}): give a .ttf, .otf or .ttc "
+                           "file, or the name of a font of the course") from error
+
+
+def _polygons(request: Request, lines: list[Line], names: list[str], fonts: list[str],
+              size: tuple[int, int]) -> list[np.ndarray]:
+    """Regions of all lines: their own, else those painted in the mask, else laid out automatically."""
+    found = [None if line.region is None else region_polygon(line.region, size, name)
+             for line, name in zip(lines, names, strict=True)]
+    open_rows = [i for i, polygon in enumerate(found) if polygon is None]
+    if request.mask is not None:
+        regions = painted_regions(request.mask, size, request.order)
+        if len(regions) < len(open_rows):
+            without = ", ".join(names[i] for i in open_rows[len(regions):])
+            raise RequestError(f"there are {len(open_rows)} lines for the {len(regions)} regions of the mask; none is "
+                               f"left for {without}: paint more regions that do not touch, or leave lines out")
+        if len(regions) > len(open_rows):
+            warnings.warn(f"the mask has {len(regions)} regions for {len(open_rows)} lines: the last "
+                          f"{len(regions) - len(open_rows)} in reading order stay empty", RequestWarning, stacklevel=2)
+        new = regions[: len(open_rows)]
+    else:
+        new = lay_out([lines[i].text for i in open_rows], [fonts[i] for i in open_rows], size,
+                      [polygon for polygon in found if polygon is not None])
+    for i, polygon in zip(open_rows, new, strict=True):
+        found[i] = polygon
+    return found
+
+
+def _text_problem(line: Line, who: str) -> str | None:
+    if not isinstance(line.text, str):
+        return f"{who}: the text is {type(line.text).__name__}, not a string: write it in quotes"
+    if not line.text.strip():
+        return f"{who}: the text is blank: give it at least one visible character, or leave the line out"
+    if len(line.text) > MAX_CHARS:
+        lines = " and ".join(map(repr, textwrap.wrap(line.text, MAX_CHARS)))
+        return (f"{who}: the text has {len(line.text)} characters, the model reads at most {MAX_CHARS}: split it into "
+                f"lines, for instance {lines}")
+    if any(ord(character) < 32 for character in line.text):
+        return f"{who}: the text has a line break or another control character: make it two lines"
+    if line.font is not None and line.style_image is not None:
+        return f"{who}: it has both a font and a style image: give one of them"
+    return None
+
+
+def _glyph_font(line: Line, wanted: str | None, who: str) -> str:
+    for font in filter(None, (line.font, wanted)):
+        missing = "".join(dict.fromkeys(c for c in line.text if c not in check_font(font, who)))
+        if missing:
+            raise RequestError(f"{who}: the font {font} has no glyph for {missing!r}: choose another font, or leave "
+                               "these characters out")
+    if wanted is not None:
+        return wanted
+    try:
+        return choose_font(line.text, guess_language(line.text))
+    except MissingGlyphError as error:
+        if line.font is not None:  # the course has no such characters, but the user's font does
+            return line.font
+        raise RequestError(f"{who}: {error}") from error
+
+
+def _style(line: Line, who: str) -> np.ndarray | None:
+    return None if line.style_image is None else read_picture(line.style_image, f"{who}: its style image")
+
+
+def _each(lines: Sequence[Line], names: Sequence[str], function) -> list:
+    """``function`` of every line; the problems of all lines are raised together."""
+    found, problems = [], []
+    for line, name in zip(lines, names, strict=True):
+        try:
+            found.append(function(line, name))
+        except RequestError as error:
+            problems.append(str(error))
+    _raise(problems)
+    return found
+
+
+def _raise(problems: Sequence[str]) -> None:
+    if problems:
+        raise RequestError("\n".join(problems))
+
+
+# regions
+
+
+def region_polygon(region: Any, size: tuple[int, int], who: str) -> np.ndarray:
+    """A region as a polygon (P, 2) float64 in pixels.
+
+    Args:
+        region: see ``request.Line``. ``size``: (H, W) of the picture. ``who``: the line, for the message of an error.
+
+    Raises:
+        RequestError: too few corners, crossing sides, no area, an empty mask, or a mask of another size.
+    """
+    if not is_mask(region):
+        return _corners(region, who)
+    mask = read_mask(region, f"{who}: its mask")
+    _check_size(mask, size, f"the mask of {who}")
+    if not mask.any():
+        raise RequestError(f"{who}: its mask is empty: paint the region white on black")
+    areas = len(_areas(mask)[0])
+    if areas > 1:
+        warnings.warn(f"{who}: its mask has {areas} areas, the largest is taken: for several lines give one mask "
+                      "without a line (--mask, Request.mask)", RequestWarning, stacklevel=2)
+    return mask_polygon(mask)
+
+
+def painted_regions(mask: Any, size: tuple[int, int], order: str = "rows") -> list[np.ndarray]:
+    """The connected areas of one painted mask as polygons, in reading order; blots under 20 pixels are left out."""
+    painted = read_mask(mask, "the mask")
+    _check_size(painted, size, "the mask")
+    kept, labels, boxes = _areas(painted)
+    return [mask_polygon(labels == kept[i]) for i in reading_order(boxes, order)]
+
+
+def reading_order(boxes: np.ndarray, order: str = "rows") -> list[int]:
+    """Indices of boxes (n, 4) of (x, y, width, height) in the order in which they are read.
+
+    A box belongs to the row whose first box reaches over its centre; rows go from top to bottom and are read from the
+    left. "columns" exchanges the two directions.  Upstream sorts centres into bins of 102 pixels, whose borders tear
+    rows apart.
+    """
+    along, across = (0, 1) if order == "rows" else (1, 0)
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    rows: list[list[int]] = []
+    for i in np.argsort(centres[:, across], kind="stable").tolist():
+        first = rows[-1][0] if rows else None
+        if first is not None and centres[i, across] < boxes[first, across] + boxes[first, 2 + across]:
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    return [i for row in rows for i in sorted(row, key=lambda i: centres[i, along])]
+
+
+def mask_polygon(mask: np.ndarray) -> np.ndarray:
+    """Outline of the largest area of a mask (H, W) bool: (P, 2) float64; its box where it is a mere stroke."""
+    import cv2
+
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contour = max(contours, key=cv2.contourArea)
+    polygon = cv2.approxPolyDP(contour, OUTLINE * cv2.arcLength(contour, True), True).reshape(-1, 2)
+    if len(polygon) < 3:
+        polygon = cv2.boxPoints(cv2.minAreaRect(contour))
+    return polygon.astype(np.float64)
+
+
+def region_problems(polygons: Sequence[np.ndarray], names: Sequence[str], size: tuple[int, int]) -> list[str]:
+    """What is wrong with regions (P, 2) on a picture of ``size`` (H, W): outside, or overlapping."""
+    from shapely import Polygon, make_valid
+
+    height, width = size
+    problems = []
+    for polygon, name in zip(polygons, names, strict=True):
+        low, high = polygon.min(axis=0), polygon.max(axis=0)
+        if (low < -BORDER).any() or high[0] > width - 1 + BORDER or high[1] > height - 1 + BORDER:
+            problems.append(f"{name}: its region (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f}) "
+                            f"leaves the picture of {width} x {height} pixels: move it inside, or make the picture "
+                            "larger")
+    shapes = [make_valid(Polygon(polygon)) for polygon in polygons]
+    for j in range(len(shapes)):
+        for i in range(j):
+            shared = shapes[i].intersection(shapes[j]).area
+            if shared > OVERLAP * min(shapes[i].area, shapes[j].area):
+                problems.append(f"{names[i]} and {names[j]}: their regions overlap by {shared:.0f} square pixels: move "
+                                "them apart, or make one of them smaller")
+    return problems
+
+
+def scaled(polygon: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
+    """A polygon on a picture of size ``source`` (H, W) after the picture is resized to ``target``."""
+    if source == target:
+        return polygon
+    return (polygon + 0.5) * (np.array(target[::-1]) / source[::-1]) - 0.5
+
+
+def _areas(mask: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Connected areas of a mask (H, W) bool, blots left out: their numbers in the labels (H, W), and boxes (n, 4)."""
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    kept = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= SMALLEST_AREA]
+    return kept, labels, stats[kept, :4]
+
+
+def _corners(region: Any, who: str) -> np.ndarray:
+    from shapely import Polygon
+
+    try:
+        polygon = np.asarray(region, np.float64)
+    except (TypeError, ValueError):
+        polygon = np.zeros(0)
+    if polygon.ndim != 2 or polygon.shape[1:] != (2,) or len(polygon) < 3 or not np.isfinite(polygon).all():
+        raise RequestError(f"{who}: a region is a list of at least three corners (x, y) in pixels, or a painted mask; "
+                           f"got {region!r}")
+    shape = Polygon(polygon)
+    if not shape.is_valid:
+        raise RequestError(f"{who}: the sides of its region cross, or two corners coincide: give the corners in order "
+                           "around it (top left, top right, bottom right, bottom left)")
+    if shape.area < 1:
+        raise RequestError(f"{who}: its region has no area: {polygon.tolist()}")
+    return polygon
+
+
+def _check_size(mask: np.ndarray, size: tuple[int, int], what: str) -> None:
+    if mask.shape != tuple(size):
+        raise RequestError(f"{what} has {mask.shape[1]} x {mask.shape[0]} pixels, the picture {size[1]} x {size[0]}: "
+                           "paint it at the size of the picture")
+
+
+# layout
+
+
+def lay_out(texts: Sequence[str], fonts: Sequence[str], size: tuple[int, int],
+            occupied: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+    """Boxes for ``texts``: (4, 2) float64 each, tl, tr, br, bl.
+
+    The largest free rectangle is filled row by row, from left to right, with the number of rows at which the letters
+    come out largest.
+
+    Args:
+        fonts: in which each text is drawn. ``size``: (H, W). ``occupied``: polygons (P, 2) that stay free.
+
+    Raises:
+        RequestError: there is no room at all.
+    """
+    if not texts:
+        return []
+    left, top, right, bottom = free_rectangle(size, occupied)
+    aspects = np.array([_aspect(text, font) for text, font in zip(texts, fonts, strict=True)])
+    room = right - left, bottom - top
+    if min(room) < 2:
+        raise RequestError(f"there is no free place for {list(texts)}: give regions, or make the others smaller")
+    height, rows = max((_row_height(aspects, split, room), -len(split), split)
+                       for split in map(lambda n: _split(aspects, n), range(1, len(texts) + 1)))[::2]
+    height = min(height, HIGHEST * float(np.sqrt(size[0] * size[1])))
+    boxes, y = [], top + (room[1] - height * (len(rows) + GAP * (len(rows) - 1))) / 2
+    for row in rows:
+        x = left + (room[0] - _row_width(aspects[row], height)) / 2
+        for i in row:
+            boxes.append(_box(x, y, height * aspects[i], height))
+            x += height * (aspects[i] + GAP)
+        y += height * (1 + GAP)
+    return boxes
+
+
+def free_rectangle(size: tuple[int, int], occupied: Sequence[np.ndarray] = ()) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of the largest rectangle that meets no occupied polygon's bounding box."""
+    height, width = size
+    border = MARGIN * min(height, width)
+    whole = border, border, width - 1 - border, height - 1 - border
+    boxes = [(p[:, 0].min() - border, p[:, 1].min() - border, p[:, 0].max() + border, p[:, 1].max() + border)
+             for p in occupied]
+    best, area = (0.0, 0.0, 0.0, 0.0), 0.0
+    for left in sorted({whole[0], *(box[2] for box in boxes)}):
+        for right in sorted({whole[2], *(box[0] for box in boxes)}):
+            between = [box for box in boxes if box[0] < right and box[2] > left]
+            edges = sorted([(whole[1], whole[1]), *((box[1], box[3]) for box in between), (whole[3], whole[3])])
+            for top, bottom in _gaps(edges):
+                inside = max(left, whole[0]), max(top, whole[1]), min(right, whole[2]), min(bottom, whole[3])
+                here = max(0.0, inside[2] - inside[0]) * max(0.0, inside[3] - inside[1])
+                if here > area:
+                    best, area = inside, here
+    return best
+
+
+def _gaps(edges: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """What intervals, sorted by their start, leave free between the first and the last."""
+    gaps, reached = [], edges[0][1]
+    for low, high in edges[1:]:
+        if low > reached:
+            gaps.append((reached, low))
+        reached = max(reached, high)
+    return gaps
+
+
+def _aspect(text: str, font: str) -> float:
+    face = typeface(font, _REFERENCE)
+    left, _, right, _ = face.getbbox(text)
+    _, top, _, bottom = face.getbbox("Hg" + text)
+    return _PAD * max(1, right - left) / max(1, bottom - top)
+
+
+def _split(aspects: np.ndarray, rows: int) -> list[list[int]]:
+    """Lines in reading order on ``rows`` rows, each filled to about its share of the whole length."""
+    ends = np.cumsum(aspects) - aspects / 2
+    place = np.minimum((ends / aspects.sum() * rows).astype(int), rows - 1)
+    return [found for row in range(rows) if (found := np.flatnonzero(place == row).tolist())]
+
+
+def _row_height(aspects: np.ndarray, rows: list[list[int]], room: tuple[float, float]) -> float:
+    across = min(room[0] / _row_width(aspects[row], 1.0) for row in rows)
+    return min(across, room[1] / (len(rows) + GAP * (len(rows) - 1)))
+
+
+def _row_width(aspects: np.ndarray, height: float) -> float:
+    return height * float(aspects.sum() + GAP * (len(aspects) - 1))
+
+
+def _box(x: float, y: float, width: float, height: float) -> np.ndarray:
+    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float64)
+
+
+# legibility
+
+
+def letter_size(text: str, font: str, polygon: np.ndarray) -> int:
+    """Pixels per em of the largest letters with which ``text`` fits into a polygon (P, 2)."""
+    return fit_size(text, font, glyph_box(polygon))
+
+
+def size_problem(text: str, font: str, polygon: np.ndarray, who: str, shrink: float = 1.0) -> str | None:
+    """What is wrong with a region in which letters come out too small to be read, and how large it has to be.
+
+    Args:
+        polygon: (P, 2) in pixels of a picture that is made ``shrink`` times as large before the model sees it.
+    """
+    size = letter_size(text, font, np.asarray(polygon) * shrink)
+    if size >= SMALLEST_LETTERS:
+        return None
+    box = glyph_box(polygon)
+    width, height = (box.height, box.width) if box.vertical else (box.width, box.height)
+    wanted = [np.ceil(side / shrink) for side in _needed(text, font, box.vertical)]
+    return (f"{who}: its region of {width:.0f} x {height:.0f} pixels has room for letters of {size} pixels per em "
+            f"only{'' if shrink == 1 else ' at the size at which the model works'}; below {SMALLEST_LETTERS} the "
+            f"recogniser reads fewer than half of the words. Make the region at least {wanted[0]:.0f} x "
+            f"{wanted[1]:.0f} pixels, or the text shorter")
+
+
+def _needed(text: str, font: str, vertical: bool) -> tuple[float, float]:
+    """Width and height of a box in which ``text`` has the smallest letters."""
+    face = typeface(font, SMALLEST_LETTERS)
+    boxes = [face.getbbox(part) for part in (text if vertical else [text])]
+    widths, heights = [b[2] - b[0] for b in boxes], [b[3] - b[1] for b in boxes]
+    if vertical:
+        return max(SMALLEST_LETTERS + 2, *widths, *heights), sum(heights) + 1
+    return widths[0] + 1, max(SMALLEST_LETTERS + 2, heights[0] + 1)

@@ -4,20 +4,19 @@ Text: sentence accuracy and edit distance of what an independent recogniser read
 different papers (``PROTOCOLS``).  Pictures: FID, CLIPScore, LPIPS.  Every result carries what its numbers depend on.
 """
 
-from anytext_lib.evaluation.text import TextScores, edit_distance_score, ned, score_texts, sentence_accuracy
-
-_PLACES = {
-    "PROTOCOLS": "protocols", "Protocol": "protocols", "LineScore": "protocols", "protocol": "protocols",
-    "Picture": "items", "find_pictures": "items", "cut_line": "crops",
-    "LineReading": "readings", "Readings": "readings", "open_reader": "readings", "read_pictures": "readings",
-    "score_lines": "scores", "summarise": "scores", "bootstrap_interval": "intervals",
-    "evaluate_ocr": "ocr", "read_result": "results", "write_result": "results", "ResultError": "results",
-    "evaluate_fid": "pictures", "evaluate_clip": "pictures", "evaluate_lpips": "pictures",
-    "frechet_distance": "fid", "fid_by_size": "fid", "FIDInception": "inception", "LPIPS": "lpips",
-    "CLIPScorer": "clip", "clip_score": "clip", "MetricWeightsError": "weights",
+_NAMES = {
+    "score": ("PROTOCOLS", "LineScore", "Protocol", "ResultError", "TextScores", "bootstrap_interval",
+              "edit_distance_score", "ned", "protocol", "score_lines", "score_texts", "sentence_accuracy", "summarise"),
+    "journal": ("Picture",),
+    "read": ("LineReading", "Readings", "cut_line", "find_pictures", "open_reader", "read_pictures"),
+    "ocr": ("evaluate_ocr",),
+    "report": ("write_result",),
+    "image_metrics": ("evaluate_clip", "evaluate_fid", "evaluate_lpips", "fid_by_size", "frechet_distance"),
+    "networks": ("CLIPScorer", "FIDInception", "LPIPS", "MetricWeightsError", "clip_score"),
 }
+_PLACES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["TextScores", "edit_distance_score", "ned", "score_texts", "sentence_accuracy", *_PLACES]  # noqa: PLE0604
+__all__ = [*_PLACES]  # noqa: PLE0604
 
 
 def __getattr__(name: str):

@@ -40,7 +40,7 @@ def run_evaluate(options: Namespace) -> int:
 def ocr(options: Namespace) -> str:
     """`anytext evaluate ocr`."""
     from anytext_lib.evaluation.ocr import PROTOCOLS, evaluate_ocr
-    from anytext_lib.evaluation.scores import text_table
+    from anytext_lib.evaluation.report import text_table
 
     result = evaluate_ocr(
         options.annotations, options.images, options.output, options.recogniser, options.protocol or PROTOCOLS,
@@ -58,7 +58,7 @@ def ocr(options: Namespace) -> str:
 
 def fid(options: Namespace) -> str:
     """`anytext evaluate fid`."""
-    from anytext_lib.evaluation.pictures import evaluate_fid
+    from anytext_lib.evaluation.image_metrics import evaluate_fid
 
     result = evaluate_fid(options.real, options.fake, options.output, options.weights, sizes=options.size or (),
                           given=_given(options), batch=options.batch, device=_device(options.device),
@@ -72,8 +72,8 @@ def fid(options: Namespace) -> str:
 
 def clip(options: Namespace) -> str:
     """`anytext evaluate clip`."""
-    from anytext_lib.evaluation.pictures import evaluate_clip
-    from anytext_lib.evaluation.results import shown
+    from anytext_lib.evaluation.image_metrics import evaluate_clip
+    from anytext_lib.evaluation.report import shown
 
     result = evaluate_clip(options.annotations, options.images, options.output, options.weights,
                            per_item=options.per_item, skip_missing=options.skip_missing, given=_given(options),
@@ -84,8 +84,8 @@ def clip(options: Namespace) -> str:
 
 def lpips(options: Namespace) -> str:
     """`anytext evaluate lpips`."""
-    from anytext_lib.evaluation.pictures import evaluate_lpips
-    from anytext_lib.evaluation.results import shown
+    from anytext_lib.evaluation.image_metrics import evaluate_lpips
+    from anytext_lib.evaluation.report import shown
 
     result = evaluate_lpips(options.real, options.fake, options.output, options.weights, given=_given(options),
                             batch=options.batch, device=_device(options.device), restart=options.restart)

@@ -14,15 +14,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anytext_lib.errors import OptionError
-from anytext_lib.evaluation.crops import CROPS, HEIGHT, WIDTH
-from anytext_lib.evaluation.intervals import about
-from anytext_lib.evaluation.items import MAX_LINES, Picture, find_pictures
-from anytext_lib.evaluation.page import write_worst
-from anytext_lib.evaluation.protocols import LineScore, Protocol, protocol
-from anytext_lib.evaluation.provenance import checkpoint_identity, generation, recogniser_identity, sha256, versions
-from anytext_lib.evaluation.readings import LineReading, Readings, open_reader, read_pictures
-from anytext_lib.evaluation.results import write_result, write_table, written_folder
-from anytext_lib.evaluation.scores import score_lines, summarise, table
+from anytext_lib.evaluation.journal import Picture
+from anytext_lib.evaluation.read import (
+    CROPS,
+    HEIGHT,
+    MAX_LINES,
+    WIDTH,
+    LineReading,
+    Readings,
+    find_pictures,
+    open_reader,
+    read_pictures,
+)
+from anytext_lib.evaluation.report import (
+    checkpoint_identity,
+    generation,
+    recogniser_identity,
+    sha256,
+    table,
+    versions,
+    write_result,
+    write_table,
+    write_worst,
+    written_folder,
+)
+from anytext_lib.evaluation.score import LineScore, Protocol, about, protocol, score_lines, summarise
 from anytext_lib.files import print_report
 
 PROTOCOLS = ("anytext", "strict")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, write_anyword
-from anytext_lib.evaluation.items import Picture
+from anytext_lib.evaluation.journal import Picture
 from anytext_lib.losses.terms import ocr_loss
 
 ANNOTATIONS = "test.json"
@@ -71,7 +71,7 @@ def write_changed(entries: Sequence[AnnotatedImage], folder: str | os.PathLike,
     """
     from PIL import Image
 
-    from anytext_lib.evaluation.measure import read_picture
+    from anytext_lib.evaluation.journal import read_picture
 
     folder, rows = Path(folder), []
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.evaluation.text import edit_distance_score
+from anytext_lib.evaluation.score import edit_distance_score
 from anytext_lib.experiments.paired import (
     StudentInterval,
     clustered_interval,

@@ -172,7 +172,7 @@ def judged(picture: np.ndarray, boxes, words) -> tuple[float, list[str]]:
     import torch
 
     from anytext_lib.data import TextLines, to_tensor
-    from anytext_lib.evaluation.text import ned
+    from anytext_lib.evaluation.score import ned
     from anytext_lib.ocr import Judge, crop_lines
 
     quads = [[[a, b], [c, b], [c, d], [a, d]] for (a, b), (c, d) in boxes]

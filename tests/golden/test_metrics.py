@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from anytext_lib.evaluation import FIDInception, edit_distance_score, frechet_distance, protocol
-from anytext_lib.evaluation.crops import to_tensor
-from anytext_lib.evaluation.fid import resized
-from anytext_lib.evaluation.lpips import LPIPS, AlexNetFeatures, published_heads
+from anytext_lib.evaluation.image_metrics import resized
+from anytext_lib.evaluation.networks import LPIPS, AlexNetFeatures, published_heads
+from anytext_lib.evaluation.read import to_tensor
 from tests.golden.cases import golden_files, load
 from tests.golden.closeness import assert_close
 

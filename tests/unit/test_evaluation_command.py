@@ -32,7 +32,7 @@ def test_the_losses_recogniser_is_called_no_judge(tmp_path, monkeypatch, capsys)
     path = make_folder(tmp_path, [["Hello"]])
     assert evaluate("ocr", path, tmp_path / "pictures", "--output", tmp_path / "out", "--recogniser", "ppocrv3") == 0
     assert "ppocrv3 is the recogniser of the losses" in capsys.readouterr().out
-    result = evaluation.read_result(tmp_path / "out" / "result.json")
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     assert result["recogniser"]["independent"] is False
     assert "not an independent judge" in (tmp_path / "out" / "worst.html").read_text(encoding="utf-8")
 

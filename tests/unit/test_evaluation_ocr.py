@@ -16,12 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from anytext_lib.data.anyword import Annotation, AnyWordError
 from anytext_lib.data.lines import BadLineError
-from anytext_lib.evaluation import cut_line, evaluate_ocr, find_pictures, open_reader, read_result
-from anytext_lib.evaluation.journal import Journal, JournalError
-from anytext_lib.evaluation.measure import ComparedPictureError, read_picture
-from anytext_lib.evaluation.page import marked, worst_lines
-from anytext_lib.evaluation.protocols import LineScore
-from anytext_lib.evaluation.readings import LineReading, _read_batch
+from anytext_lib.evaluation import cut_line, evaluate_ocr, find_pictures, open_reader
+from anytext_lib.evaluation.journal import ComparedPictureError, Journal, JournalError, read_picture
+from anytext_lib.evaluation.read import LineReading, _read_batch
+from anytext_lib.evaluation.report import marked, worst_lines
+from anytext_lib.evaluation.score import LineScore
 from anytext_lib.generation.metadata import write_png
 from anytext_lib.ocr.crops import crop_lines
 from tests.unit.evaluation_toys import GreyReader, make_folder, polygon
@@ -143,7 +142,7 @@ def test_numbers_and_files(tmp_path):
     assert result["recogniser"]["name"] == "toy" and result["seed"] == 100 and result["unknown"] == []
     assert result["checkpoint"]["sha256"] == "12ab" and result["crops"]["box"]["protocols"] == ["udifftext"]
     assert result["lines"]["read"] == {"upright": 5, "box": 5} and result["pictures"]["items"] == 4
-    assert read_result(tmp_path / "out" / "result.json") == result
+    assert json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8")) == result
     with open(tmp_path / "out" / "lines.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 15 and rows[3]["wanted"] == "中国" and rows[1] == {

@@ -1,4 +1,5 @@
 """FID, CLIPScore and LPIPS on folders, with small networks that the tests make themselves."""
+import json
 import sys
 
 import numpy as np
@@ -18,12 +19,9 @@ from anytext_lib.evaluation import (
     evaluate_lpips,
     fid_by_size,
     frechet_distance,
-    read_result,
 )
-from anytext_lib.evaluation.journal import JournalError
-from anytext_lib.evaluation.lpips import AlexNetFeatures, published_heads
-from anytext_lib.evaluation.measure import ComparedPictureError
-from anytext_lib.evaluation.weights import KnownWeights, load_into, load_tensors
+from anytext_lib.evaluation.journal import ComparedPictureError, JournalError
+from anytext_lib.evaluation.networks import AlexNetFeatures, KnownWeights, load_into, load_tensors, published_heads
 from tests.unit.evaluation_toys import make_folder
 
 
@@ -64,7 +62,7 @@ def test_fid_of_folders(tmp_path):
     assert result["fid"] == pytest.approx(frechet_distance(*colours), rel=1e-4) and result["fid"] > 0.05
     assert len(result["fid_by_size"]["4"]) == 3 and result["pictures"]["fake"] == {"folder": "fake", "count": 9}
     assert result["recogniser"] is None and result["unknown"] == ["sampler", "checkpoint", "seed"]
-    assert read_result(tmp_path / "out" / "result.json") == result
+    assert json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8")) == result
     assert network.seen == 21
     again = evaluate_fid(real, fake, tmp_path / "out", network=network, sizes=(4,), batch=4, report=silent)
     assert again == result and network.seen == 21  # everything was kept

@@ -8,8 +8,8 @@ import torch
 
 from anytext_lib.data.anyword import read_anyword
 from anytext_lib.evaluation import find_pictures
-from anytext_lib.evaluation.measure import read_picture
-from anytext_lib.evaluation.provenance import picture_settings
+from anytext_lib.evaluation.journal import read_picture
+from anytext_lib.evaluation.read import picture_settings
 from anytext_lib.evaluation.sensitivity import (
     grow_polygon,
     please,

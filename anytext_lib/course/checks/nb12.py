@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from anytext_lib.course.checks import as_number, expect, passed, result_of
-from anytext_lib.evaluation.text import edit_distance_score
+from anytext_lib.evaluation.score import edit_distance_score
 
 
 def check_12_line_score(function: Callable) -> None:

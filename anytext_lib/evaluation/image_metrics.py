@@ -3,10 +3,17 @@
 Each writes ``result.json`` into its output folder and keeps what it has measured in a journal, from which a later run
 goes on.  A network can be given instead of weights.  All raise FolderBusyError where another program writes into the
 output folder, and OutputError where it cannot be written.
+
+    FID = |mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2))
+
+is the distance of the means and covariances of 2048 Inception features of real and generated pictures (Heusel et al.
+2017).  It falls with the number of pictures, so numbers of different counts cannot be compared; below about 2048
+pictures the covariances do not even have full rank.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,27 +21,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from anytext_lib.errors import MissingFileError, OptionError
-from anytext_lib.evaluation.clip import REPOSITORY, WEIGHT, CLIPScorer, clip_score
-from anytext_lib.evaluation.crops import to_tensor
-from anytext_lib.evaluation.fid import features, fid_by_size, folder_pictures, frechet_distance
-from anytext_lib.evaluation.inception import SIDE, WEIGHTS, FIDInception
-from anytext_lib.evaluation.intervals import about, bootstrap_interval
-from anytext_lib.evaluation.items import Picture, find_pictures
-from anytext_lib.evaluation.journal import Journal
-from anytext_lib.evaluation.lpips import LPIPS
-from anytext_lib.evaluation.lpips import WEIGHTS as LPIPS_WEIGHTS
-from anytext_lib.evaluation.measure import ComparedPictureError, measure, read_picture
-from anytext_lib.evaluation.provenance import checkpoint_identity, generation, picture_settings, sha256, versions
-from anytext_lib.evaluation.results import write_result, write_table, written_folder
+from anytext_lib.evaluation.journal import ComparedPictureError, Journal, Picture, measure, read_picture
+from anytext_lib.evaluation.networks import (
+    ALEXNET_WEIGHTS,
+    CLIP_REPOSITORY,
+    CLIP_WEIGHT,
+    INCEPTION_WEIGHTS,
+    LPIPS,
+    SIDE,
+    CLIPScorer,
+    FIDInception,
+    clip_score,
+)
+from anytext_lib.evaluation.read import SUFFIXES, find_pictures, picture_settings, to_tensor
+from anytext_lib.evaluation.report import (
+    checkpoint_identity,
+    generation,
+    sha256,
+    versions,
+    write_result,
+    write_table,
+    written_folder,
+)
+from anytext_lib.evaluation.score import about, bootstrap_interval
 from anytext_lib.files import print_report
 
 Report = Callable[[str], None]
 
 
 def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str | os.PathLike,
-                 weights: str | os.PathLike | None = None, network: torch.nn.Module | None = None,
+                 weights: str | os.PathLike | None = None, network: nn.Module | None = None,
                  sizes: Sequence[int] = (), given: Mapping[str, Any] | None = None, batch: int = 16,
                  device: str | torch.device = "cpu", restart: bool = False, report: Report = print_report) -> dict:
     """FID of the pictures of two folders.
@@ -50,7 +69,7 @@ def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str |
     """
     given = _given(given)
     sets = {"real": folder_pictures(real), "fake": folder_pictures(fake)}
-    identity = _network(network, lambda: WEIGHTS.find(weights), "Inception v3 (2015), as pytorch-fid")
+    identity = _network(network, lambda: INCEPTION_WEIGHTS.find(weights), "Inception v3 (2015), as pytorch-fid")
     network = FIDInception.from_file(weights) if network is None else network
     with written_folder(output):
         found = {name: features(pictures, network, Path(output) / f"features-{name}.jsonl",
@@ -74,6 +93,83 @@ def _fid_result(output: str | os.PathLike, sets: Mapping[str, Sequence[Picture]]
     }
     write_result(Path(output) / "result.json", result)
     return result
+
+
+def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
+    """FID of features (N, D) and (M, D), N and M at least 2.
+
+    With centred features X = Q R (QR decomposition) is S = R^T R / (N - 1), and the trace of the square root of S_r S_g
+    is the sum of the singular values of R_r R_g^T / sqrt((N - 1) (M - 1)).  This gives the number of torchmetrics and
+    pytorch-fid, in a small part of the time that the eigenvalues of S_r S_g take, and without their rounding where the
+    covariances are singular.
+
+    Raises:
+        OptionError: fewer than two pictures, or features that do not agree.
+    """
+    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1] or min(len(real), len(fake)) < 2:
+        raise OptionError(f"FID needs two sets of at least two rows of features each, got "
+                              f"{real.shape} and {fake.shape}")
+    (mean_r, root_r), (mean_g, root_g) = (_root(torch.from_numpy(np.array(rows, np.float64))) for rows in (real, fake))
+    cross = torch.linalg.svdvals(root_r @ root_g.T).sum()
+    distance = (mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * cross
+    return max(float(distance), 0.0)
+
+
+def _root(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean (D,), and R with R^T R the covariance, of features (N, D)."""
+    mean = rows.mean(dim=0)
+    return mean, torch.linalg.qr(rows - mean, mode="r").R / (len(rows) - 1) ** 0.5
+
+
+def fid_by_size(real: np.ndarray, fake: np.ndarray, sizes: Sequence[int], draws: int = 3,
+                seed: int = 0) -> dict[int, list[float]]:
+    """FID of ``draws`` random subsets of so many generated pictures, against all real ones: how it falls."""
+    if not all(2 <= size <= len(fake) for size in sizes):
+        raise OptionError(f"sizes lie between 2 and the {len(fake)} generated pictures, got {list(sizes)}")
+    rng = np.random.default_rng(seed)
+    return {size: [frechet_distance(real, fake[rng.choice(len(fake), size, replace=False)]) for _ in range(draws)]
+            for size in sizes}
+
+
+def folder_pictures(folder: str | os.PathLike) -> list[Picture]:
+    """All pictures of a folder, by name.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no picture in it.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise MissingFileError(f"there is no folder {place}")
+    files = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise MissingFileError(f"there is no picture ({', '.join(SUFFIXES)}) in {place}")
+    return [Picture(file, file.name, i) for i, file in enumerate(files)]
+
+
+def features(pictures: Sequence[Picture], network: nn.Module, path: str | os.PathLike, settings: dict[str, Any],
+             batch: int = 16, device: str | torch.device = "cpu", size: int = 299, restart: bool = False,
+             report: Callable[[str], None] = print_report) -> np.ndarray:
+    """Features (N, D) float32 of pictures, going on where an earlier run was stopped.
+
+    Args:
+        network: from (B, 3, size, size) in [0, 1] to (B, D). ``path``: of the journal.
+        settings: what the features depend on. ``size``: each picture is resized to, bilinearly.
+    """
+    network = network.to(device).eval()
+
+    @torch.no_grad()
+    def work(part: Sequence[Picture], pixels: Sequence[np.ndarray]) -> list[dict]:
+        found = network(torch.stack([resized(array, size) for array in pixels]).to(device)).float().cpu().numpy()
+        return [{"features": base64.b64encode(row.astype("<f4").tobytes()).decode("ascii")} for row in found]
+
+    rows = measure(pictures, work, Journal(path, settings, restart), batch, "pictures described", report)
+    return np.stack([np.frombuffer(base64.b64decode(row["features"]), "<f4") for row in rows])
+
+
+def resized(pixels: np.ndarray, size: int) -> torch.Tensor:
+    """(H, W, 3) uint8 to (3, size, size) float32 in [0, 1]; bilinear without antialiasing, as pytorch-fid."""
+    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    return nn.functional.interpolate(image, (size, size), mode="bilinear", align_corners=False)[0]
 
 
 def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | None, output: str | os.PathLike,
@@ -100,7 +196,7 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
     given_model = scorer.model if scorer is not None else None
     scorer = CLIPScorer.from_folder(weights) if scorer is None else scorer
     scorer.model.to(device)
-    identity = _network(given_model, lambda: weights, f"CLIP, as {REPOSITORY}")
+    identity = _network(given_model, lambda: weights, f"CLIP, as {CLIP_REPOSITORY}")
 
     def work(part: Sequence[Picture], pixels: Sequence[np.ndarray]) -> list[dict]:
         return [{"cosine": float(cosine)} for cosine in scorer.cosines(pixels, [p.caption for p in part])]
@@ -111,7 +207,7 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
         rows = measure(captioned, work, journal, batch, "pictures compared with their captions", report)
         scores = [clip_score(row["cosine"]) for row in rows]
         result = {
-            "kind": "clip", **_mean("clip_score", scores, captioned), "weight": WEIGHT,
+            "kind": "clip", **_mean("clip_score", scores, captioned), "weight": CLIP_WEIGHT,
             "annotations": {"name": Path(annotations).name, "sha256": settings["annotations"]},
             "pictures": {"folder": pictures[0].path.parent.name, "read": len(captioned), "missing": len(missing),
                          "without_caption": len(pictures) - len(captioned)},
@@ -122,7 +218,7 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
 
 
 def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str | os.PathLike,
-                   weights: str | os.PathLike | None = None, network: torch.nn.Module | None = None,
+                   weights: str | os.PathLike | None = None, network: nn.Module | None = None,
                    given: Mapping[str, Any] | None = None, batch: int = 16, device: str | torch.device = "cpu",
                    restart: bool = False, report: Report = print_report) -> dict:
     """LPIPS of each picture of ``fake`` and the one of ``real`` with the same name (the suffix may differ).
@@ -138,7 +234,7 @@ def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str
     given = _given(given)
     pictures, originals = folder_pictures(fake), folder_pictures(real)
     partners = _partners(pictures, originals)
-    identity = _network(network, lambda: LPIPS_WEIGHTS.find(weights), "AlexNet with the heads of LPIPS 0.1")
+    identity = _network(network, lambda: ALEXNET_WEIGHTS.find(weights), "AlexNet with the heads of LPIPS 0.1")
     network = (LPIPS.from_file(weights) if network is None else network).to(device)
 
     @torch.no_grad()
@@ -192,7 +288,7 @@ def _mean(name: str, values: Sequence[float], pictures: Sequence[Picture]) -> di
             "bootstrap": about()}
 
 
-def _network(network: torch.nn.Module | None, place: Callable[[], str | os.PathLike], name: str) -> dict[str, Any]:
+def _network(network: nn.Module | None, place: Callable[[], str | os.PathLike], name: str) -> dict[str, Any]:
     """Who measures: the published network with the hash of its weights, or the name of the one that was given."""
     if network is not None:
         return {"name": type(network).__name__, "weights_sha256": None}

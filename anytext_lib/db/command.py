@@ -32,8 +32,8 @@ def run_db(options: Namespace) -> int:
 
 def train(options: Namespace) -> int:
     """`train`."""
-    from anytext_lib.db.detector import save_network
-    from anytext_lib.db.training import train_detector
+    from anytext_lib.db.dbnet import save_network
+    from anytext_lib.db.detector_training import train_detector
     from anytext_lib.files import explained_output, require_writable
 
     require_writable(options.output.absolute().parent, "another file for the weights")
@@ -48,9 +48,9 @@ def train(options: Namespace) -> int:
 
 def compare(options: Namespace) -> int:
     """`compare`."""
-    from anytext_lib.db.comparison import compare_detectors
-    from anytext_lib.db.detector import DBDetector, load_network
-    from anytext_lib.db.scenes import held_out_scenes
+    from anytext_lib.db.box_score import compare_detectors
+    from anytext_lib.db.dbnet import DBDetector, load_network
+    from anytext_lib.db.detector_training import held_out_scenes
     from anytext_lib.ocr import TextDetector
 
     network = load_network(options.weights)
@@ -64,8 +64,8 @@ def compare(options: Namespace) -> int:
 
 
 def _train_parser() -> ArgumentParser:
+    from anytext_lib.db.detector_training import DEFAULTS
     from anytext_lib.db.loss import PRESETS
-    from anytext_lib.db.training import DEFAULTS
 
     parser = ArgumentParser(description="Train the small detector.", epilog=EPILOG)
     parser.add_argument("output", type=Path, help="file for the weights (safetensors)")
@@ -79,7 +79,7 @@ def _train_parser() -> ArgumentParser:
 
 
 def _compare_parser() -> ArgumentParser:
-    from anytext_lib.db.training import DEFAULTS
+    from anytext_lib.db.detector_training import DEFAULTS
 
     parser = ArgumentParser(description="Score detectors on held-out scenes.", epilog=EPILOG)
     parser.add_argument("weights", type=Path, help="file that train wrote")

@@ -2,6 +2,16 @@ r"""The loss of differentiable binarisation.
 
 .. math:: L = \alpha L_s(P) + \beta L_1(T) + Dice(B), \quad \alpha = 5, \beta = 10
 
+P is the probability map, T the threshold map, and B their approximate binary map (section 3.2), a step function that
+lets a gradient through:
+
+.. math:: B = \frac{1}{1 + e^{-k (P - T)}}, \quad k = 50, \qquad \frac{\partial B}{\partial (P - T)} = k B (1 - B)
+
+The terms, of one map x, its labels y and its mask m, all (B, H, W) in float32 at least:
+
+.. math:: Dice = 1 - \frac{2 \sum m x y}{\sum m x + \sum m y + \epsilon}, \qquad
+          L_1 = \frac{\sum m |x - y|}{\sum m + \epsilon}
+
 The implementations in use agree about T and B and differ in L_s:
 
 ==============  ==========================================================================  =====  ====
@@ -27,7 +37,7 @@ L_s of a batch without text the mean cross-entropy of its n hardest pixels.  (A 
 *with* text is punished by mined cross-entropy and by Dice anyway.)  Masked pixels are never punished.  Focal loss
 needs no such help: it counts every pixel.
 
-Source: Liao et al. 2020; PaddleOCR ``ppocr/losses/det_db_loss.py`` at 5ec23a4; MhLiao/DB
+Source: Liao et al. 2020; PaddleOCR ``ppocr/losses/det_db_loss.py`` (at 5ec23a4) and ``det_basic_loss.py``; MhLiao/DB
 ``decoders/seg_detector_loss.py`` (L1BalanceCELoss); mmocr 1.0 ``DBModuleLoss`` (``fallback_negative_num``); doctr
 ``DBNet.compute_loss``, whose value for a fully masked batch is 0 where here it is 1.
 """
@@ -37,17 +47,130 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from anytext_lib.db.labels import LabelMaps
-from anytext_lib.db.pixel_losses import (
-    balanced_loss,
-    cross_entropy,
-    dice_loss,
-    focal_loss,
-    masked_l1_loss,
-    masked_mean,
-)
 from anytext_lib.errors import OptionError
+
+STEEPNESS = 50.0
+EPS = 1e-6
+
+
+# binarisation
+
+def binarize(probability: torch.Tensor, threshold: torch.Tensor, k: float = STEEPNESS) -> torch.Tensor:
+    """The approximate binary map.
+
+    Written out, e^{50} overflows half precision (largest number 65504 = e^{11.09}): B becomes 0, its gradient NaN.  The
+    sigmoid function never overflows; it is computed in float32 so that 1 - B survives as well.
+
+    Args:
+        probability, threshold: P and T in [0, 1], shapes that broadcast, any floating type.
+        k: steepness; nine tenths of the way from 0 to 1 lie within |P - T| < 3 / k.
+
+    Returns:
+        B in [0, 1], of the type of the inputs; the gradient k B (1 - B) is computed in float32 at least.
+    """
+    kept = torch.promote_types(probability.dtype, threshold.dtype)
+    dtype = torch.promote_types(kept, torch.float32)
+    return torch.sigmoid(k * (probability.to(dtype) - threshold.to(dtype))).to(kept)
+
+
+def binarization_slope(gap: torch.Tensor, k: float = STEEPNESS) -> torch.Tensor:
+    """dB / d(P - T) = k B (1 - B) at the gap P - T: k / 4 = 12.5 at 0, 0.33 at 0.1."""
+    b = torch.sigmoid(k * gap)
+    return k * b * (1 - b)
+
+
+def cross_entropy_pull(gap: torch.Tensor, target: torch.Tensor, k: float = STEEPNESS) -> torch.Tensor:
+    """d CE(B, y) / d(P - T) = k (B - y): largest, k, where B is most wrong.
+
+    The slope k B (1 - B) cancels against 1 / (B (1 - B)) of the cross-entropy: this is the paper's argument that
+    binarisation amplifies the gradient of wrong pixels (its section 3.3, equations 4 and 5).
+    """
+    return k * (torch.sigmoid(k * gap) - target)
+
+
+def dice_pull(gap: torch.Tensor, target: torch.Tensor, intersection: float, union: float,
+              k: float = STEEPNESS) -> torch.Tensor:
+    """d Dice(B, y) / d(P - T), with ``intersection`` = sum(B y) and ``union`` = sum(B) + sum(y) of the whole map.
+
+    Dice = 1 - 2 I / U gives a pixel 2 (I - y U) / U^2, of one size for all pixels of a kind; the slope k B (1 - B)
+    then takes it to zero where B is badly wrong.  The losses in use put Dice on B: the argument of
+    ``cross_entropy_pull`` does not hold for them.
+    """
+    return 2 * (intersection - target * union) / union**2 * binarization_slope(gap, k)
+
+
+# terms
+
+def dice_loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, eps: float = EPS) -> torch.Tensor:
+    """Dice loss of the whole batch: one number in [0, 1].
+
+    1 with zero gradient where there is no positive pixel, or where all are masked.
+    """
+    intersection = (mask * prediction * target).sum()
+    union = (mask * prediction).sum() + (mask * target).sum() + eps
+    return 1 - 2 * intersection / union
+
+
+def masked_l1_loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor,
+                   eps: float = EPS) -> torch.Tensor:
+    """Mean absolute difference over the pixels of the mask: one number; 0 where all are masked."""
+    return masked_mean((prediction - target).abs(), mask, eps)
+
+
+def cross_entropy(prediction: torch.Tensor, target: torch.Tensor, logits: torch.Tensor | None = None) -> torch.Tensor:
+    """Binary cross-entropy of every pixel, (B, H, W): from the logits if given, else from probabilities (at most 100).
+    """
+    if logits is not None:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return F.binary_cross_entropy(prediction, target, reduction="none")
+
+
+def focal_loss(prediction: torch.Tensor, target: torch.Tensor, logits: torch.Tensor | None = None,
+               gamma: float = 2.0, weight: float = 0.5) -> torch.Tensor:
+    """Cross-entropy of every pixel times weight * (1 - p_y)^gamma, (B, H, W): easy pixels count little."""
+    of_target = prediction * target + (1 - prediction) * (1 - target)
+    side = weight * target + (1 - weight) * (1 - target)
+    return side * (1 - of_target) ** gamma * cross_entropy(prediction, target, logits)
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor, eps: float = EPS) -> torch.Tensor:
+    """Mean of (B, H, W) over the pixels of the mask; 0 where all are masked."""
+    return (mask * values).sum() / (mask.sum() + eps)
+
+
+def hard_negatives(loss: torch.Tensor, negative: torch.Tensor, count: int) -> torch.Tensor:
+    """The ``count`` negatives of the batch with the largest loss: a mask like ``loss``, 1 for those chosen.
+
+    Args:
+        loss: (B, H, W). negative: 1 for the pixels to choose from, 0 for others.
+    """
+    chosen = torch.zeros_like(loss).flatten()
+    chosen[(negative * loss).detach().flatten().topk(count).indices] = 1
+    return chosen.view_as(loss) * negative
+
+
+def balanced_loss(loss: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, ratio: float = 3.0,
+                  fallback: int = 0, eps: float = EPS) -> torch.Tensor:
+    """Hard-negative mining: mean of the loss over all positives and the hardest negatives, at most ratio a positive.
+
+    ``loss`` is (B, H, W), or one number.  Of one number all pixels have an equal share: nothing is there to choose,
+    and the result is the number times n / (n + eps).
+
+    Args:
+        fallback: negatives to take if the batch has no positive pixel; 0 makes the loss of such a batch 0.
+    """
+    loss = loss.expand_as(mask)
+    positive, negative = target * mask, (1 - target) * mask
+    positives, negatives = (int(n) for n in torch.stack([positive.sum(), negative.sum()]).tolist())
+    count = int(min(negatives, positives * ratio if positives else fallback))
+    taken = positive + hard_negatives(loss, negative, count)
+    return (taken * loss).sum() / (positives + count + eps)
+
+
+# the loss
 
 NUMBERS = {"DiceLoss": dice_loss, "MaskL1Loss": masked_l1_loss}  # one number for the batch
 PER_PIXEL = {"BCELoss": cross_entropy, "FocalLoss": focal_loss}

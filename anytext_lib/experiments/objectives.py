@@ -18,11 +18,10 @@ from pathlib import Path
 
 import torch
 
-from anytext_lib.db.detector import DBDetector, load_network, save_network
-from anytext_lib.db.scenes import make_batch
-from anytext_lib.db.score import BoxScore, score_boxes
-from anytext_lib.db.terms import Detected
-from anytext_lib.db.training import train_detector
+from anytext_lib.db.box_score import BoxScore, score_boxes
+from anytext_lib.db.dbnet import DBDetector, load_network, save_network
+from anytext_lib.db.detected import Detected
+from anytext_lib.db.detector_training import make_batch, train_detector
 from anytext_lib.experiments.fine_tuning import (
     PROBES,
     SCENES,

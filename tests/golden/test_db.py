@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from anytext_lib.db import DBLoss, LabelMaps, make_label_maps
-from anytext_lib.db.postprocess import find_boxes
+from anytext_lib.db.dbnet import find_boxes
 from tests.golden.cases import golden_files
 from tests.golden.closeness import assert_close
 

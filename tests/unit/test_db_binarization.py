@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anytext_lib.db import binarize
-from anytext_lib.db.binarization import binarization_slope, cross_entropy_pull, dice_pull
-from anytext_lib.db.pixel_losses import cross_entropy, dice_loss
+from anytext_lib.db.loss import binarization_slope, cross_entropy, cross_entropy_pull, dice_loss, dice_pull
 
 GAPS = torch.linspace(-0.3, 0.3, 13, dtype=torch.float64)
 

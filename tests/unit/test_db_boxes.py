@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anytext_lib.db import make_label_maps
-from anytext_lib.db.comparison import compare_detectors, evaluate_detector, f_interval
-from anytext_lib.db.postprocess import find_boxes
-from anytext_lib.db.score import BoxScore, score_boxes
+from anytext_lib.db.box_score import BoxScore, compare_detectors, evaluate_detector, f_interval, score_boxes
+from anytext_lib.db.dbnet import find_boxes
 from anytext_lib.ocr.detector import UNCLIP, Detection, boxes
 from anytext_lib.scenes.rendering import render_scene
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anytext_lib.db import make_label_maps, stack_label_maps
-from anytext_lib.db.border import draw_border
-from anytext_lib.db.polygons import (
+from anytext_lib.db.labels import (
     as_polygon,
     clip_polygon,
+    draw_border,
     offset_distance,
     offset_polygon,
     shrink_polygon,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from anytext_lib.db.comparison import evaluate_detector
-from anytext_lib.db.detector import DBDetector
-from anytext_lib.db.scenes import held_out_scenes
-from anytext_lib.db.training import train_detector
+from anytext_lib.db.box_score import evaluate_detector
+from anytext_lib.db.dbnet import DBDetector
+from anytext_lib.db.detector_training import held_out_scenes, train_detector
 
 
 def test_finds_text_in_held_out_scenes():

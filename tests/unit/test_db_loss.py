@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anytext_lib.db import PRESETS, DBLoss, LabelMaps, binarize, make_label_maps, stack_label_maps
-from anytext_lib.db.pixel_losses import balanced_loss, dice_loss, hard_negatives, masked_l1_loss
+from anytext_lib.db.loss import balanced_loss, dice_loss, hard_negatives, masked_l1_loss
 
 SIZE = (32, 48)
 WORD = [[6, 6], [42, 6], [42, 24], [6, 24]]

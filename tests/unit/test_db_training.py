@@ -8,10 +8,15 @@ import torch
 
 from anytext_lib.cli import main
 from anytext_lib.db import DBLoss
-from anytext_lib.db.detector import DBDetector, load_network, save_network
-from anytext_lib.db.network import DBNet
-from anytext_lib.db.scenes import HELD_OUT, held_out_scenes, make_batch, scene_labels, training_batches
-from anytext_lib.db.training import train_detector
+from anytext_lib.db.dbnet import DBDetector, DBNet, load_network, save_network
+from anytext_lib.db.detector_training import (
+    HELD_OUT,
+    held_out_scenes,
+    make_batch,
+    scene_labels,
+    train_detector,
+    training_batches,
+)
 from anytext_lib.scenes.rendering import render_scene
 
 TINY = {"widths": (4, 4, 4, 4, 4), "neck": 8, "head": 4}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anytext_lib.data.batch import collate
-from anytext_lib.db.network import DBNet
+from anytext_lib.db.dbnet import DBNet
 from anytext_lib.errors import CourseError
 from anytext_lib.experiments import objectives
 from anytext_lib.experiments.objectives import build_terms, detected, peak_mib

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from anytext_lib.course.checks import as_number, expect, passed, result_of
-from anytext_lib.db.pixel_losses import balanced_loss, cross_entropy
-from anytext_lib.db.polygons import unshrink_distance
+from anytext_lib.db.labels import unshrink_distance
+from anytext_lib.db.loss import balanced_loss, cross_entropy
 
 
 def check_14_entropy_of_b(function: Callable) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from anytext_lib.db.detector import load_network
-from anytext_lib.db.network import DBNet
+from anytext_lib.db.dbnet import DBNet, load_network
 from anytext_lib.losses.step import Step
 from anytext_lib.losses.terms import region_loss
 
@@ -18,7 +17,7 @@ Rows = Callable[[torch.Tensor, Callable[[Sequence[int]], torch.Tensor]], torch.T
 class Detected:
     """(B,) mean of P (1 - m) times the squared error, with P the probability map of the true picture.
 
-    `anytext fit --terms '[{name: anytext_lib.db.terms.Detected, detector: detector.safetensors, weight: 4}]'`.
+    `anytext fit --terms '[{name: anytext_lib.db.detected.Detected, detector: detector.safetensors, weight: 4}]'`.
 
     Args:
         detector: a DB network, or a file of one. ``keep``: (images, compute) -> maps, which calls ``compute(rows)`` for

@@ -36,7 +36,7 @@ from anytext_lib.scenes.scene_dataset import SceneDataset
 from anytext_lib.training.cache import ReferenceCache, TensorCache
 from anytext_lib.training.data import EpochBatches, ResumableLoader
 from anytext_lib.training.module import AnyText2Training
-from anytext_lib.udifftext.terms import local_of, watch_attention
+from anytext_lib.udifftext.attention_term import local_of, watch_attention
 
 SCENES, PROBES, WORDS = 11, 12, 13  # seeds of the scenes to train on, to follow and to write
 

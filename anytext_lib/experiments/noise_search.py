@@ -14,16 +14,16 @@ from pathlib import Path
 from anytext_lib.data import data_folder
 from anytext_lib.device import versions
 from anytext_lib.experiments.plan import write_table
-from anytext_lib.udifftext.effort import measure, summary, try_candidates, ways
-from anytext_lib.udifftext.grid_words import draw_words
+from anytext_lib.recipes.sampling_cost import measure, summary, try_candidates, ways
+from anytext_lib.recipes.udifftext_grid import draw_words
 
 
 def run(folder: Path, model: str | Path | None = None, half_trained: str | Path | None = None, words: int = 64,
         steps: int = 10, most: int = 5, candidates: int = 4, judge: str = "ppocrv4", seed: int = 7) -> None:
-    """Store ``effort.parquet``, a row for each word and way of ``effort.ways``, and ``candidates.parquet``.
+    """Store ``effort.parquet``, a row for each word and way of ``sampling_cost.ways``, and ``candidates.parquet``.
 
     Args:
-        model: folder of a model of ``grid_training``, by default the one that comes with the course.
+        model: folder of a model of ``recipes.udifftext_grid``, by default the one that comes with the course.
         half_trained: folder of one that was stopped early, whose rows are stored beside (column ``stage``).
         most: updates at a step with a goal (upstream 21). ``candidates``: noises that each word is written from.
     """

@@ -53,7 +53,7 @@ from anytext_lib.losses.weights import abar
 from anytext_lib.models import AnyText2Model
 from anytext_lib.scenes.scene_dataset import SceneDataset
 from anytext_lib.training.cache import TensorCache, digests
-from anytext_lib.udifftext.terms import local
+from anytext_lib.udifftext.attention_term import local
 
 MIB = 2**20
 OBJECTIVES = (

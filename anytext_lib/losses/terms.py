@@ -342,7 +342,7 @@ def _imported(path: str) -> Callable:
     module, _, name = path.rpartition(".")
     if not module:
         raise TermError(f"there is no term {path!r}: choose one of {', '.join(TERMS)}, or give the path of a function, "
-                        "such as anytext_lib.udifftext.terms.local")
+                        "such as anytext_lib.udifftext.attention_term.local")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -5,18 +5,19 @@ Diffusion Models", 2023.
 """
 
 from anytext_lib.diffusion import add_sigma_noise, c_in, denoised, sampling_timesteps, sigma_levels
-from anytext_lib.udifftext.capture import AttentionMaps, attention_memory, capture_attention, cross_attention_names
-from anytext_lib.udifftext.characters import Characters, UnknownCharacterError
-from anytext_lib.udifftext.localisation import (
+from anytext_lib.udifftext.attention import (
+    AttentionMaps,
     attention_focus_loss,
+    attention_memory,
+    capture_attention,
+    cross_attention_names,
     gaussian_kernel,
     head_mean,
     local_attention_loss,
     pick_tokens,
     smooth,
 )
-from anytext_lib.udifftext.objective import UDiffTextObjective, UDiffTextTerms, denoising_loss
-from anytext_lib.udifftext.sampling import (
+from anytext_lib.udifftext.euler import (
     Denoiser,
     NoiseChoice,
     Refinement,
@@ -25,14 +26,23 @@ from anytext_lib.udifftext.sampling import (
     refine_latents,
     select_noise,
 )
-from anytext_lib.udifftext.seqacc import measure_sequence_accuracy, same_word, sequence_accuracy, upright_boxes
-from anytext_lib.udifftext.sequence import sequence_loss
+from anytext_lib.udifftext.label_encoder import Characters, UnknownCharacterError
+from anytext_lib.udifftext.word_losses import (
+    UDiffTextObjective,
+    UDiffTextTerms,
+    denoising_loss,
+    measure_sequence_accuracy,
+    same_word,
+    sequence_accuracy,
+    sequence_loss,
+    upright_boxes,
+)
 
 _PLACES = {
     "ImageTokens": "contrastive", "LabelEncoder": "label_encoder", "LabelEncoderConfig": "label_encoder",
-    "PretrainingHeads": "contrastive", "Sampling": "generation", "UDiffTextModel": "model",
-    "UDiffTextTraining": "training", "character_segments": "segments", "contrastive_loss": "contrastive",
-    "retrieval_accuracy": "contrastive", "train_label_encoder": "pretraining", "write_words": "generation",
+    "PretrainingHeads": "contrastive", "Sampling": "euler", "UDiffTextModel": "model",
+    "UDiffTextTraining": "word_training", "character_segments": "model", "contrastive_loss": "contrastive",
+    "retrieval_accuracy": "contrastive", "write_words": "euler",
 }
 
 __all__ = [

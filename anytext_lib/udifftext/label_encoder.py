@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +21,64 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from anytext_lib.errors import AnyTextError, MissingFileError
+from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.files import atomic_path
-from anytext_lib.udifftext.characters import PRINTABLE, Characters
+
+# characters
+
+END = 0  # of a word, or no character
+PRINTABLE = string.digits + string.ascii_letters + string.punctuation
+"""The 94 printable characters, in the order of PARSeq and of upstream's label encoder."""
+
+
+class UnknownCharacterError(AnyTextError, ValueError):
+    """A text has characters that are no class."""
+
+
+class Characters:
+    """Texts to classes 1..N and back.
+
+    Args:
+        characters: the N characters, each once; by default ``PRINTABLE``.
+    """
+
+    def __init__(self, characters: str = PRINTABLE):
+        if len(set(characters)) != len(characters) or not characters:
+            raise OptionError(f"a character set names each character once, and at least one, got {characters!r}")
+        self.characters = characters
+        self._class = {character: i + 1 for i, character in enumerate(characters)}
+
+    def __len__(self) -> int:
+        """Number of classes, the 0 included."""
+        return len(self.characters) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Classes of the characters.
+
+        Raises:
+            UnknownCharacterError: it names them. (Upstream's label encoder takes them for padding.)
+        """
+        unknown = "".join(dict.fromkeys(c for c in text if c not in self._class))
+        if unknown:
+            raise UnknownCharacterError(f"{text!r} has characters that are no class: {unknown!r}. Leave them out, or "
+                                        "give a character set that has them")
+        return [self._class[c] for c in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of classes up to the first 0."""
+        text = ""
+        for i in ids:
+            if i == END:
+                break
+            text += self.characters[i - 1]
+        return text
+
+    def read(self, logits: torch.Tensor) -> list[str]:
+        """The most likely text of each row of (B, T, N + 1) scores."""
+        return [self.decode(row) for row in logits.argmax(dim=-1).tolist()]
+
+
+# encoder
 
 FORMAT = "anytext_lib.LabelEncoder"
 
@@ -125,7 +181,8 @@ class LabelEncoder(nn.Module):
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
-            raise MissingFileError(f"no label encoder {path}: train one, see anytext_lib.udifftext.pretraining")
+            raise MissingFileError(f"no label encoder {path}: train one, see "
+                                   "anytext_lib.recipes.udifftext_label_encoder")
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
@@ -153,9 +210,3 @@ def sinusoids(length: int, width: int) -> torch.Tensor:
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
     angles = torch.arange(length)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
-
-
-def count_parameters(config: LabelEncoderConfig | None = None) -> int:
-    """Parameters of an encoder of these sizes, counted without making it."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in LabelEncoder(config).parameters())

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -17,14 +18,112 @@ import torch.nn.functional as F
 from torch import nn
 
 from anytext_lib.data.batch import AnyTextBatch
+from anytext_lib.data.fonts import pil_font
+from anytext_lib.data.lines import TextLines, polygon_mask
 from anytext_lib.diffusion import scaled_linear_abar
-from anytext_lib.errors import MissingFileError, OptionError
+from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.files import atomic_path, find_sample
 from anytext_lib.models.config import building
 from anytext_lib.models.storage import StorageError, load_part
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
-from anytext_lib.udifftext.segments import character_segments, labels_of
-from anytext_lib.udifftext.sizes import SIZES
+
+# sizes
+
+SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def _vae(channels: list[int], groups: int, scaling_factor: float, layers: int = 1, attention: bool = False) -> dict:
+    return {"in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": channels,
+            "down_block_types": ["DownEncoderBlock2D"] * len(channels),
+            "up_block_types": ["UpDecoderBlock2D"] * len(channels), "layers_per_block": layers,
+            "norm_num_groups": groups, "scaling_factor": scaling_factor, "mid_block_add_attention": attention}
+
+
+def _unet(channels: list[int], attention_levels: tuple[int, ...], heads: int | list[int], context: int, groups: int,
+          layers: int = 1, **more) -> dict:
+    plain = [level not in attention_levels for level in range(len(channels))]
+    return {"in_channels": 9, "out_channels": 4, "block_out_channels": channels, "layers_per_block": layers,
+            "down_block_types": ["DownBlock2D" if p else "CrossAttnDownBlock2D" for p in plain],
+            "up_block_types": ["UpBlock2D" if p else "CrossAttnUpBlock2D" for p in reversed(plain)],
+            "attention_head_dim": heads, "cross_attention_dim": context, "norm_num_groups": groups, **more}
+
+
+SIZES: dict[str, dict] = {
+    "tiny": {
+        "unet": _unet([16, 32], (0, 1), 2, 32, 8), "vae": _vae([8, 8, 16], 4, 1.0),
+        "label_encoder": {"width": 32, "layers": 1, "heads": 2, "feedforward": 32, "dropout": 0.1},
+        "scheduler": SCHEDULE,
+    },
+    "mini": {
+        "unet": _unet([64, 64, 96], (1, 2), 4, 128, 16), "vae": _vae([16, 32, 64], 1, 1.0),
+        "label_encoder": {"width": 128, "layers": 3, "heads": 4, "feedforward": 256, "dropout": 0.0},
+        "scheduler": SCHEDULE,
+    },
+    "sd2": {
+        "unet": _unet([320, 640, 1280, 1280], (0, 1, 2), [5, 10, 20, 20], 2048, 32, layers=2,
+                      use_linear_projection=True),
+        "vae": _vae([128, 256, 512, 512], 32, 0.18215, layers=2, attention=True),
+        "label_encoder": {}, "scheduler": SCHEDULE,
+    },
+}
+"""Arguments of diffusers' UNet2DConditionModel and AutoencoderKL, and of LabelEncoderConfig."""
+
+
+# regions of characters
+
+FONT = "OpenSans"
+
+
+class ManyWordsError(AnyTextError, ValueError):
+    """An image has more than one word."""
+
+
+def labels_of(lines: TextLines, batch_size: int) -> list[str]:
+    """The word of each image, "" where there is none.
+
+    Raises:
+        ManyWordsError: UDiffText writes one word at a time.
+    """
+    labels = [""] * batch_size
+    for image, text in zip(lines.image_index.tolist(), lines.texts, strict=True):
+        if labels[image]:
+            raise ManyWordsError(f"image {image} has the words {labels[image]!r} and {text!r}, UDiffText writes one: "
+                                 "set max_lines to 1")
+        labels[image] = text
+    return labels
+
+
+def divisions(text: str) -> list[float]:
+    """Where the characters of a word begin and end, len(text) + 1 shares of its width, from 0 to 1."""
+    widths = [max(pil_font(FONT, 100).getlength(character), 1.0) for character in text]
+    return [edge / sum(widths) for edge in accumulate(widths, initial=0.0)]
+
+
+def character_quads(quad: torch.Tensor, text: str) -> torch.Tensor:
+    """Boxes (n, 4, 2) of the n characters of a word with the box ``quad`` (4, 2): tl, tr, br, bl."""
+    edges = torch.tensor(divisions(text), dtype=quad.dtype)[:, None]
+    tl, tr, br, bl = quad
+    top, bottom = tl + edges * (tr - tl), bl + edges * (br - bl)  # (n + 1, 2)
+    return torch.stack([top[:-1], top[1:], bottom[1:], bottom[:-1]], dim=1)
+
+
+def character_segments(lines: TextLines, batch_size: int, size: tuple[int, int],
+                       max_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Regions (B, max_length, H, W) in {0, 1} of the characters, and (B, max_length) which there are; on the CPU.
+
+    Args:
+        lines: one word an image at most, of at most ``max_length`` characters. ``size``: (H, W) in pixels.
+    """
+    labels_of(lines, batch_size)
+    segments, valid = torch.zeros(batch_size, max_length, *size), torch.zeros(batch_size, max_length)
+    for image, quad, text in zip(lines.image_index.tolist(), lines.quads, lines.texts, strict=True):
+        for j, box in enumerate(character_quads(quad, text)[:max_length]):
+            segments[image, j] = torch.as_tensor(polygon_mask(box.numpy(), size) > 0)
+            valid[image, j] = 1
+    return segments, valid
+
+
+# model
 
 CONFIG, WEIGHTS, LABELS = "udifftext.json", "diffusion_pytorch_model.safetensors", "label_encoder.safetensors"
 FORMAT = "anytext_lib.UDiffTextModel"
@@ -56,7 +155,7 @@ class UDiffTextModel(nn.Module):
     """Auto-encoder, UNet and frozen label encoder.
 
     Args:
-        config: "tiny", "mini", "sd2", or a dictionary like those of ``sizes.SIZES``.
+        config: "tiny", "mini", "sd2", or a dictionary like those of ``SIZES``.
         label_encoder: a pre-trained one; None makes one of the configured size with random weights.
 
     Raises:

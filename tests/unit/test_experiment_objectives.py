@@ -19,8 +19,16 @@ from anytext_lib.models import AnyText2Model
 from anytext_lib.randomness import draw_noise
 from anytext_lib.scenes.scene_dataset import SceneDataset
 from anytext_lib.training import AnyText2Training
-from anytext_lib.udifftext.capture import capture_attention
-from anytext_lib.udifftext.terms import finest, local, local_loss, sequence, star_tokens, token_spans, word_tokens
+from anytext_lib.udifftext.attention import capture_attention
+from anytext_lib.udifftext.attention_term import (
+    finest,
+    local,
+    local_loss,
+    sequence,
+    star_tokens,
+    token_spans,
+    word_tokens,
+)
 from tests.unit.in_process import in_this_process
 
 

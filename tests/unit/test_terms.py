@@ -146,7 +146,7 @@ def test_terms_are_described_by_name_or_by_path():
     assert ramped.weight == LossWeightSchedule(0.1, 3)
     other = make_term({"name": "tests.unit.test_terms.brightness", "weight": 2})
     assert other.name == "brightness" and other.weight == 2 and not other.per_line
-    assert make_term(found) is found and make_term("anytext_lib.udifftext.terms.local").watch is not None
+    assert make_term(found) is found and make_term("anytext_lib.udifftext.attention_term.local").watch is not None
 
 
 @pytest.mark.parametrize(("choice", "message"), [

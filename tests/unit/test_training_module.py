@@ -321,7 +321,7 @@ def test_losses_are_a_list_on_the_command_line(tmp_path):
     terms = "{name: ocr, weight: 1, weighting: min_snr}, {name: region, weight: 2}"
     assert logged(tmp_path / "list", "t/loss", *one, *listed, f"[{terms}]")[0] == pytest.approx(short, rel=1e-4)
     local = logged(tmp_path / "local", "t/local", *one, *listed,
-                   "[{name: anytext_lib.udifftext.terms.local, weight: 0.5}]")[0]
+                   "[{name: anytext_lib.udifftext.attention_term.local, weight: 0.5}]")[0]
     assert -0.5 <= local <= 0.5 and local != 0
 
 

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from anytext_lib.udifftext.localisation import local_attention_loss
-from anytext_lib.udifftext.map_scores import mean_over_characters, own_share, peak_hits, touched_positions
+from anytext_lib.udifftext.attention import local_attention_loss
+from anytext_lib.udifftext.word_losses import mean_over_characters, own_share, peak_hits, touched_positions
 
 
 def blob(x, width=12):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anytext_lib.data import TextLines
-from anytext_lib.udifftext.segments import ManyWordsError, character_quads, character_segments, divisions, labels_of
+from anytext_lib.udifftext.model import ManyWordsError, character_quads, character_segments, divisions, labels_of
 
 BOX = torch.tensor([[10.0, 10], [90, 10], [90, 30], [10, 30]])
 

@@ -13,14 +13,13 @@ import yaml
 from anytext_lib import udifftext
 from anytext_lib.cli import main
 from anytext_lib.models.storage import StorageError
+from anytext_lib.recipes.udifftext_start import starting_model
 from anytext_lib.training import AnyTextData
 from anytext_lib.training.cli import find_config, system_of
-from anytext_lib.udifftext.generation import Sampling, write_words
+from anytext_lib.udifftext.euler import Sampling, write_words
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
-from anytext_lib.udifftext.model import UDiffTextModel
-from anytext_lib.udifftext.scratch import starting_model
-from anytext_lib.udifftext.sizes import SIZES
-from anytext_lib.udifftext.training import UDiffTextTraining
+from anytext_lib.udifftext.model import SIZES, UDiffTextModel
+from anytext_lib.udifftext.word_training import UDiffTextTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 SIZE = (32, 96)

@@ -23,10 +23,15 @@ from anytext_lib.data.lines import polygon_mask
 from anytext_lib.losses.step import Step
 from anytext_lib.losses.terms import per_line, watching
 from anytext_lib.models import AnyText2Model
-from anytext_lib.udifftext.capture import AttentionMaps, capture_attention, cross_attention_names
-from anytext_lib.udifftext.localisation import local_attention_loss, pick_tokens
-from anytext_lib.udifftext.segments import character_quads
-from anytext_lib.udifftext.sequence import sequence_loss
+from anytext_lib.udifftext.attention import (
+    AttentionMaps,
+    capture_attention,
+    cross_attention_names,
+    local_attention_loss,
+    pick_tokens,
+)
+from anytext_lib.udifftext.model import character_quads
+from anytext_lib.udifftext.word_losses import sequence_loss
 
 Looked = list[list[tuple[int, torch.Tensor]]]
 """For each image its tokens: place in the context, and region (H, W) in {0, 1}."""
@@ -43,10 +48,9 @@ def watch_attention(model: AnyText2Model) -> Iterator[dict[str, dict[str, Attent
 def local(step: Step) -> torch.Tensor:
     """(B,) L_loc of WriteNet's ``*`` and of the UNet's quoted word, the mean of both; 0 where no caption names a line.
 
-    `anytext fit --terms '[{name: anytext_lib.udifftext.terms.local, weight: 0.01}]'`.
+    `anytext fit --terms '[{name: anytext_lib.udifftext.attention_term.local, weight: 0.01}]'`.
     """
     return local_of(step.network, step.batch, step.watched["attention"])
-
 
 
 def local_of(model: AnyText2Model, batch: AnyTextBatch, maps: Mapping[str, AttentionMaps]) -> torch.Tensor:

@@ -5,26 +5,30 @@ import pytest
 import torch
 
 from anytext_lib.data import data_folder
-from anytext_lib.scenes.words import split_of
-from anytext_lib.udifftext.capture import capture_attention
-from anytext_lib.udifftext.grid_training import GridData, draw_step, fit, grid_terms, look, take
-from anytext_lib.udifftext.grid_words import (
+from anytext_lib.recipes.udifftext_grid import (
     ALPHABET,
     CELL,
     INK,
     SIZE,
     STEP,
+    GridData,
     GridWord,
     cell_segments,
+    draw_step,
     draw_words,
+    fit,
     grid_batch,
     grid_conditions,
+    grid_terms,
+    look,
     real_words,
     render,
+    take,
 )
-from anytext_lib.udifftext.map_scores import mean_over_characters, peak_hits
+from anytext_lib.scenes.words import split_of
+from anytext_lib.udifftext.attention import capture_attention
 from anytext_lib.udifftext.model import UDiffTextModel
-from anytext_lib.udifftext.objective import UDiffTextObjective
+from anytext_lib.udifftext.word_losses import UDiffTextObjective, mean_over_characters, peak_hits
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from anytext_lib.udifftext.generation import Sampling, word_denoiser, write_words
-from anytext_lib.udifftext.grid_training import MIN_SIZE
-from anytext_lib.udifftext.grid_words import GridWord, grid_batch, grid_conditions
+from anytext_lib.recipes.udifftext_grid import MIN_SIZE, GridWord, grid_batch, grid_conditions
+from anytext_lib.udifftext.euler import Sampling, Target, euler_sample, select_noise, word_denoiser, write_words
 from anytext_lib.udifftext.model import UDiffTextModel
-from anytext_lib.udifftext.sampling import Target, euler_sample, select_noise
-from anytext_lib.udifftext.seqacc import measure_sequence_accuracy, same_word
+from anytext_lib.udifftext.word_losses import measure_sequence_accuracy, same_word
 
 GOALS = (-0.50, -0.56, -0.62, -0.68, -0.74, -0.80)
 

@@ -1,6 +1,6 @@
 """The start of a UDiffText model: an auto-encoder, a pre-trained label encoder, and a UNet with random weights.
 
-    python -m anytext_lib.udifftext.scratch OUTPUT --autoencoder data_samples/mini/before --label-encoder FILE
+    python -m anytext_lib.recipes.udifftext_start OUTPUT --autoencoder data_samples/mini/before --label-encoder FILE
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder for the model")
     parser.add_argument("--autoencoder", type=Path, help="folder of a saved model with a trained auto-encoder")
-    parser.add_argument("--label-encoder", type=Path, help="file written by anytext_lib.udifftext.pretraining")
+    parser.add_argument("--label-encoder", type=Path,
+                        help="file written by anytext_lib.recipes.udifftext_label_encoder")
     parser.add_argument("--size", default="mini", help="default mini")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights, default 0")
     options = parser.parse_args(arguments)

@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 
 from anytext_lib.models.attnx import build_attnx_unet
 from anytext_lib.udifftext import attention_memory, capture_attention, cross_attention_names, local_attention_loss
-from anytext_lib.udifftext.capture import map_size
+from anytext_lib.udifftext.attention import map_size
 
 TOKENS = 5
 

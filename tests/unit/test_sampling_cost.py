@@ -7,7 +7,7 @@ from torch import nn
 from anytext_lib.experiments import noise_search
 from anytext_lib.experiments.plan import read_table
 from anytext_lib.ocr.judge import Judge
-from anytext_lib.udifftext.effort import (
+from anytext_lib.recipes.sampling_cost import (
     Passes,
     chosen,
     count_passes,
@@ -17,8 +17,8 @@ from anytext_lib.udifftext.effort import (
     try_candidates,
     ways,
 )
-from anytext_lib.udifftext.generation import Sampling
-from anytext_lib.udifftext.grid_words import draw_words
+from anytext_lib.recipes.udifftext_grid import draw_words
+from anytext_lib.udifftext.euler import Sampling
 from anytext_lib.udifftext.model import UDiffTextModel
 
 
@@ -75,7 +75,7 @@ def test_goals_stand_at_the_same_parts_of_the_way():
 
 
 def test_every_candidate_is_written(model, monkeypatch):
-    monkeypatch.setattr("anytext_lib.udifftext.effort.MIN_SIZE", 4)
+    monkeypatch.setattr("anytext_lib.recipes.sampling_cost.MIN_SIZE", 4)
     words = draw_words(2, "test", 0, invented=1.0)
     rows = try_candidates(model, words, 3, Parrot(), steps=2)
     assert [(row["candidate"], row["wanted"]) for row in rows] == [(k, word.text) for k in range(3) for word in words]

@@ -1,4 +1,4 @@
-"""The AnyWord annotation files: read with errors that name the entry and the field, and write.
+"""The AnyWord annotation files: read entry by entry with errors that name place and remedy, and write.
 
     {"data_root": str, "data_list": [{"img_name": str, "caption": str, "wm_score": float,
       "annotations": [{"polygon": [[x, y], ...], "text": str, "language": str, "valid": bool, "color": [r, g, b]}]}]}
@@ -7,37 +7,62 @@ Only ``data_root``, ``data_list``, ``img_name`` and, for an annotation, ``polygo
 there; null counts as a field that is not there.  Texts and captions come in one form (``texts.normal_text``), and an
 ``img_name`` stays below data_root.  Names of languages are read as they are; `anytext data check` tells which the
 library does not know.  Source: AnyText2 ``t3_dataset.py`` (``load_data``).
+
+The rules stand here, their wording in ``anyword.schema.json``.  A file of gigabytes never lies in memory as a whole:
+the standard library's parser is given one entry after the other (that of ijson puts ? for half of a surrogate pair, and
+stops at NaN).
 """
 
 from __future__ import annotations
 
+import codecs
+import functools
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from anytext_lib.data.pictures import PictureNameError, clean_name, locate, read_picture, require_inside
 from anytext_lib.data.texts import normal_text, text_fault
-from anytext_lib.errors import AnyTextError
-from anytext_lib.files import atomic_path
+from anytext_lib.errors import AnyTextError, MissingFileError
+from anytext_lib.files import UnreadableError, atomic_path
 
 NO_COLOUR = (500, 500, 500)  # AnyWord's way to say that the colour is not known
 FARTHEST = 1e6  # pixels: a coordinate beyond is no place in a picture
+SCHEMA = Path(__file__).with_name("anyword.schema.json")
+CHUNK = 1 << 20  # bytes read at a time
+LONGEST_ENTRY = 1 << 26  # characters; a longer one is taken for a quotation mark or bracket that was never closed
+_LOOKAHEAD = 32  # an error nearer to the end of what has been read may be a token that has been cut
+_SPACE = re.compile(r"[ \t\n\r]*")
+_SHAPE = "an object with data_root and data_list"
 
 
 class AnyWordError(AnyTextError, ValueError):
-    """An annotation file is malformed; the message names file, entry, field and remedy.
+    """An annotation file is malformed; the message names file, entry, field and remedy."""
+
+
+class TruncatedError(AnyWordError):
+    """An annotation file ends in the middle; the message says where, and what to do."""
+
+
+class Fault(NamedTuple):
+    """A rule that an entry breaks.
 
     Attributes:
-        field: the field inside its entry, as annotations[0].color, or ''. ``what``: the problem, without its place.
+        kind: "malformed_field", "polygon_degenerate" or "wrong_color".
+        field: inside the entry, as annotations[0].polygon, or ''. ``what``: what is wrong, with the remedy.
     """
 
-    def __init__(self, message: str, field: str = "", what: str = ""):
-        super().__init__(message)
-        self.field, self.what = field, what or message
+    kind: str
+    field: str
+    what: str
+
 
 
 @dataclass(frozen=True)
@@ -93,12 +118,10 @@ def read_anyword(json_path: str | os.PathLike) -> list[AnnotatedImage]:
         MissingFileError: there is no such file. UnreadableError: the system does not give it.
         AnyWordError: it is not JSON, or an entry is malformed.
     """
-    from anytext_lib.data.json_stream import AnyWordStream
-
     stream = AnyWordStream(json_path)
     rows = list(stream)
     root = root_of(stream.path, stream.data_root)
-    return [read_entry(row, Where(stream.path, number), root) for number, row in rows]
+    return [read_entry(row, stream.path, number, root) for number, row in rows]
 
 
 def root_of(json_path: Path, data_root: str) -> Path:
@@ -124,96 +147,327 @@ def write_anyword(json_path: str | os.PathLike, images: Sequence[AnnotatedImage]
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-class Where:
-    """A place in an annotation file, for messages: entry ``number`` of data_list, and ``inside`` it."""
+def read_entry(row: Any, path: Path, number: int, root: Path) -> AnnotatedImage:
+    """Make an object of ``data_list[number]`` of the file ``path``, whose pictures lie in ``root``.
 
-    def __init__(self, path: Path, number: int, inside: str = "", name: str = ""):
-        self.path, self.number, self.inside, self.name = path, number, inside, name
-
-    def fail(self, field: str, problem: str) -> None:
-        """Raise the AnyWordError of a ``problem`` in a ``field`` ('' for the whole)."""
-        place = f"data_list[{self.number}]" + (f".{self.inside}" if self.inside else "")
-        named = f" ({self.name!r})" if self.name else ""
-        inside = ".".join(part for part in (self.inside, field) if part)
-        raise AnyWordError(f"{self.path}: {place}{named}: {field or 'it'} {problem}", inside, problem)
-
-    def need(self, value, kind, wanted: str, field: str = ""):
-        """``value``, if it is of the ``kind``."""
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            self.fail(field, f"must be {wanted}, got {_short(value)}")
-        return value
-
-    def field(self, row: dict, field: str, kind, wanted: str, default=...):
-        """``row[field]``; the default where it is missing or null."""
-        if default is not ... and row.get(field) is None:
-            return default
-        if field not in row:
-            self.fail(field, f"is missing; it must be {wanted}")
-        return self.need(row[field], kind, wanted, field)
-
-    def text(self, row: dict, field: str, wanted: str, default=...) -> str:
-        """A text in its one form, without control characters."""
-        text = normal_text(self.field(row, field, str, wanted, default))
-        if fault := text_fault(text):
-            self.fail(field, fault)
-        return text
+    Raises:
+        AnyWordError: it breaks a rule; the first one is named.
+    """
+    return _read_entry(row, _Place(path, number), root)
 
 
-def _short(value) -> str:
+def entry_faults(row: Any) -> list[Fault]:
+    """All rules that an entry of ``data_list`` breaks; none if ``read_entry`` takes it."""
+    place = _Place(Path(), 0, faults=[])
+    _read_entry(row, place, Path())
+    return place.faults
+
+
+@functools.cache
+def languages() -> list[str]:
+    """The names of languages that the schema knows."""
+    return load_schema()["$defs"]["annotation"]["properties"]["language"]["enum"]
+
+
+@functools.cache
+def load_schema() -> dict:
+    """The JSON Schema of annotation files."""
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def wording(name: str) -> str:
+    """What a field, "entry", "annotation" or "point" must be, in the words of the schema."""
+    parts = load_schema()["$defs"]
+    fields = parts["entry"]["properties"] | parts["annotation"]["properties"]
+    return (fields | parts)[name]["description"]
+
+
+def short_json(value: Any) -> str:
+    """``value`` as JSON in ASCII, cut to 60 characters, for messages."""
     try:
-        text = repr(value)
+        text = json.dumps(value, default=str)
     except (RecursionError, ValueError):  # nested deeply; an integer of thousands of digits
         return "a value too large to show"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def read_entry(row, where: Where, root: Path) -> AnnotatedImage:
-    """Check an entry of data_list and make an object of it; AnyWordError if it is malformed."""
-    where.need(row, dict, "an object with img_name and annotations")
-    name = where.field(row, "img_name", str, "a string, the file name of the picture")
-    where.name = name[:200]
-    try:
-        name = clean_name(name)
-    except PictureNameError as error:
-        where.fail("img_name", str(error))
-    caption = where.text(row, "caption", "a string", "")
-    score = where.field(row, "wm_score", (int, float), "a number from 0 to 1", None)
+class _Place:
+    """A place in an annotation file: entry ``number`` of data_list, and ``inside`` it.
+
+    A fault there raises an AnyWordError, or is appended to ``faults`` where that is a list.
+    """
+
+    def __init__(self, path: Path, number: int, inside: str = "", name: str = "", faults: list[Fault] | None = None):
+        self.path, self.number, self.inside, self.name, self.faults = path, number, inside, name, faults
+
+    def line(self, j: int) -> _Place:
+        """The place of annotation ``j``."""
+        return _Place(self.path, self.number, f"annotations[{j}]", self.name, self.faults)
+
+    def fail(self, field: str, problem: str, kind: str = "malformed_field") -> None:
+        """Raise or keep a ``problem`` in a ``field`` ('' for the whole)."""
+        if self.faults is not None:
+            self.faults.append(Fault(kind, ".".join(part for part in (self.inside, field) if part), problem))
+            return
+        place = f"data_list[{self.number}]" + (f".{self.inside}" if self.inside else "")
+        named = f" ({self.name!r})" if self.name else ""
+        raise AnyWordError(f"{self.path}: {place}{named}: {field or 'it'} {problem}")
+
+    def wrong(self, field: str, value: Any, rule: str | None = None, kind: str = "malformed_field") -> None:
+        """Fail with what the value must be (by the wording of ``rule``, default: of the field), and what it is."""
+        self.fail(field, f"must be {wording(rule or field)}, got {short_json(value)}", kind)
+
+    def value(self, row: dict, field: str, kind, default=...):
+        """``row[field]`` if it is of the ``kind``; the default (None without one) where missing, null or faulty."""
+        value, missing = row.get(field), None if default is ... else default
+        if value is None and default is not ...:
+            return default
+        if field not in row:
+            self.fail(field, f"is missing; it must be {wording(field)}")
+            return missing
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            self.wrong(field, value)
+            return missing
+        return value
+
+    def text(self, row: dict, field: str, default=...) -> str:
+        """A text in its one form, without control characters."""
+        text = normal_text(self.value(row, field, str, default) or "")
+        if fault := text_fault(text):
+            self.fail(field, fault)
+        return text
+
+
+def _read_entry(row: Any, place: _Place, root: Path) -> AnnotatedImage | None:
+    if not isinstance(row, dict):
+        place.wrong("", row, "entry")
+        return None
+    name = place.value(row, "img_name", str)
+    if name is not None:
+        place.name = name[:200]
+        try:
+            name = clean_name(name)
+        except PictureNameError as error:
+            place.fail("img_name", str(error))
+    caption, score = place.text(row, "caption", ""), place.value(row, "wm_score", (int, float), None)
     if score is not None and not 0 <= score <= 1:
-        where.fail("wm_score", f"must be a number from 0 to 1, got {_short(score)}")
-    kept, skipped = [], 0
-    for j, line in enumerate(where.field(row, "annotations", list, "a list of lines of text", [])):
-        annotation = _read_annotation(line, Where(where.path, where.number, f"annotations[{j}]", where.name))
-        skipped += annotation is None
-        if annotation is not None:
-            kept.append(annotation)
-    return AnnotatedImage(locate(root, name), name, caption, kept, score, skipped)
+        place.wrong("wm_score", score)
+    rows = place.value(row, "annotations", list, [])
+    lines = [_read_annotation(line, place.line(j)) for j, line in enumerate(rows)]
+    if place.faults is not None:
+        return None
+    kept = [line for line in lines if line is not None]
+    return AnnotatedImage(locate(root, name), name, caption, kept, score, len(lines) - len(kept))
 
 
-def _read_annotation(row, where: Where) -> Annotation | None:
-    where.need(row, dict, "an object with polygon, text and language")
-    points = where.field(row, "polygon", list, "a list of [x, y] points")
-    text = where.text(row, "text", "a string")
-    language = where.text(row, "language", "a string such as 'Latin' or 'Chinese'")
-    valid = where.field(row, "valid", bool, "true or false", True)
-    color = _read_color(row.get("color"), where)
+def _read_annotation(row: Any, place: _Place) -> Annotation | None:
+    """The line; None if its polygon is empty."""
+    if not isinstance(row, dict):
+        place.wrong("", row, "annotation")
+        return None
+    points = place.value(row, "polygon", list)
+    text, language = place.text(row, "text"), place.text(row, "language")
+    valid, color = place.value(row, "valid", bool, True), row.get("color")
+    if isinstance(color, list) and tuple(color) == NO_COLOUR:
+        color = None
+    if color is not None and not (isinstance(color, list) and len(color) == 3
+                                  and all(_within(v, 0, 255) for v in color)):
+        place.wrong("color", color, kind="wrong_color")
     if not points:
         return None
     for k, point in enumerate(points):
-        if not isinstance(point, list) or len(point) != 2 or not all(_is_number(v, -FARTHEST, FARTHEST) for v in point):
-            where.fail(f"polygon[{k}]", f"must be two finite numbers [x, y] in pixels, got {_short(point)}")
+        if not isinstance(point, list) or len(point) != 2 or not all(_within(v, -FARTHEST, FARTHEST) for v in point):
+            numbers = isinstance(point, list) and len(point) == 2 and all(map(_is_number, point))
+            place.wrong(f"polygon[{k}]", point, "point", "polygon_degenerate" if numbers else "malformed_field")
     if len(points) < 3:
-        where.fail("polygon", f"has {len(points)} points; give at least three, or an empty list to leave the line out")
-    return Annotation(np.array(points, np.float64), text, language, valid, color)
-
-
-def _read_color(value, where: Where) -> tuple[int, int, int] | None:
-    if value is None or (isinstance(value, list) and tuple(value) == NO_COLOUR):
+        place.fail("polygon", f"has {len(points)} points; give at least three points, or an empty list to leave the "
+                              "line out", "polygon_degenerate")
+    if place.faults is not None:
         return None
-    if not isinstance(value, list) or len(value) != 3 or not all(_is_number(v, 0, 255) for v in value):
-        where.fail("color", f"must be [r, g, b] in 0..255, or [500, 500, 500] for none, got {_short(value)}")
-    return tuple(int(v) for v in value)
+    return Annotation(np.array(points, np.float64), text, language, valid, color and tuple(int(v) for v in color))
 
 
-def _is_number(value, least: float, most: float) -> bool:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _within(value: Any, least: float, most: float) -> bool:
     """Whether it is a number between the two; NaN is not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+    return _is_number(value) and least <= value <= most
+
+
+class AnyWordStream:
+    """The entries of a file in the order of the file, one at a time: ``for number, row in stream``.
+
+    Attributes:
+        data_root: the folder of the pictures as the file says it; None until its field has been read.
+        sha256: of the whole file, after the last entry ('' before). ``entries``: number of entries read so far.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.data_root: str | None = None
+        self.sha256, self.entries = "", 0
+        if not self.path.is_file():
+            raise MissingFileError(f"no annotation file {self.path}: give the path of a JSON file in the AnyWord form")
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        """Yield (number, row), the row as it is (not checked).
+
+        Raises:
+            AnyWordError: the file is not JSON in UTF-8, or has another shape. TruncatedError: it ends too soon.
+        """
+        self.data_root, self.sha256, self.entries = None, "", 0
+        try:
+            file = open(self.path, "rb")
+        except OSError as error:
+            raise UnreadableError(f"cannot read {self.path}: {error.strerror}; look at the permissions") from error
+        with file:
+            text = _Text(self.path, file)
+            yield from self._top(text)
+            self.sha256 = text.hash.hexdigest()
+
+    def _top(self, text: _Text) -> Iterator[tuple[int, Any]]:
+        if text.peek() == "\ufeff":  # what Windows' editors put before UTF-8
+            text.at += 1
+        if not text.peek():
+            text.fail(f"the file is empty; it must be {_SHAPE}")
+        if text.peek() == "[":
+            text.fail(f"must be {_SHAPE}; write {{\"data_root\": \".\", \"data_list\": [...]}} around the list")
+        text.expect("{", f"must be {_SHAPE}")
+        seen = False
+        while text.peek() != "}":
+            name = text.value("the name of a field")
+            text.expect(":", "a colon must follow the name of a field")
+            if name == "data_list":
+                seen = True
+                yield from self._entries(text)
+            else:
+                value = text.value(f"the field {name}")
+                if name == "data_root":
+                    if not isinstance(value, str) or not value.isprintable():
+                        text.fail(f'data_root must be a string, the folder of the pictures ("." for this one), '
+                                  f"got {value!r}")
+                    self.data_root = value
+            if text.peek() != "}":
+                text.expect(",", "a comma must stand between fields")
+        text.expect("}", "the file must end with }")
+        self._finish(text, seen)
+
+    def _finish(self, text: _Text, seen: bool) -> None:
+        if text.peek() == "{":
+            text.fail(f"one object a line; the file must be {_SHAPE} (`anytext data convert` makes one of a JSONL)")
+        if text.peek():
+            text.fail("something follows the closing brace; remove it")
+        if self.data_root is None:
+            text.fail('the field data_root is missing; it must be a string, the folder of the pictures')
+        if not seen:
+            text.fail("the field data_list is missing; it must be a list of pictures")
+
+    def _entries(self, text: _Text) -> Iterator[tuple[int, Any]]:
+        text.expect("[", "data_list must be a list of pictures")
+        while text.peek() != "]":
+            row = text.value(f"data_list[{self.entries}]")
+            yield self.entries, row
+            self.entries += 1
+            if text.peek() != "]":
+                text.expect(",", f"a comma must follow data_list[{self.entries - 1}]")
+        text.expect("]", "data_list must end with ]")
+
+
+def find_data_root(path: str | os.PathLike) -> str | None:
+    """The data_root of a file; None if it has none or is malformed before it.  Reads no further than needed."""
+    stream = AnyWordStream(path)
+    try:
+        for _ in stream:
+            if stream.data_root is not None:
+                break
+    except AnyWordError:
+        pass
+    return stream.data_root
+
+
+class _Text:
+    """The part of a file that is being parsed, with the place for messages."""
+
+    def __init__(self, path: Path, file: BinaryIO):
+        self.path, self.file = path, file
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
+        self.json, self.hash = json.JSONDecoder(), hashlib.sha256()
+        self.text, self.at, self.lines, self.ended = "", 0, 1, False
+
+    def more(self) -> None:
+        """Read on, as much again as is at hand, and forget what has been parsed."""
+        size = max(CHUNK, len(self.text) - self.at)
+        data = self.file.read(size)
+        self.hash.update(data)
+        self.ended = len(data) < size
+        self.lines += self.text.count("\n", 0, self.at)
+        try:
+            self.text = self.text[self.at :] + self.decoder.decode(data, self.ended)
+        except UnicodeDecodeError as error:
+            self.text, self.at = self.text[self.at :], 0
+            self.fail(f"not JSON in UTF-8 ({error.reason} after this line); save it as UTF-8")
+        self.at = 0
+
+    def peek(self) -> str:
+        """The next character that is not white space; '' at the end of the file."""
+        while True:
+            self.at = _SPACE.match(self.text, self.at).end()
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
+            self.more()
+
+    def expect(self, character: str, rule: str) -> None:
+        """Step over ``character``; AnyWordError with the ``rule`` if another one stands there."""
+        found = self.peek()
+        if not found:
+            self.cut_off(rule)
+        if found != character:
+            self.fail(f"{rule}, but {found!r} stands there" if self.text[: self.at].strip() else rule)
+        self.at += 1
+
+    def value(self, what: str) -> Any:
+        """The next JSON value; ``what`` names it in messages."""
+        self.peek()
+        while True:
+            try:
+                value, end = self.json.raw_decode(self.text, self.at)
+                if end < len(self.text) or self.ended:
+                    self.at = end
+                    return value
+            except json.JSONDecodeError as error:
+                self._judge(error, what)
+            except (RecursionError, ValueError) as error:  # brackets in brackets; an integer of thousands of digits
+                kind = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+                self.fail(f"{what} cannot be read: {kind}; correct it there, or write the file again")
+            self.more()
+
+    def _judge(self, error: json.JSONDecodeError, what: str) -> None:
+        """Return if reading on may help, else raise."""
+        near_end = error.pos >= len(self.text) - _LOOKAHEAD or error.msg.startswith("Unterminated string")
+        closed = any(bracket in self.text[error.pos :] for bracket in "]}")  # something follows: it is not cut there
+        if near_end and self.ended and (error.msg.startswith("Unterminated string") or not closed):
+            self.cut_off(f"{what} is not complete")
+        if not near_end or self.ended or len(self.text) - self.at > LONGEST_ENTRY:
+            place = self.at
+            self.at = error.pos
+            problem = f"malformed JSON in {what} ({error.msg}, column {self._column(error.pos)})"
+            self.fail(f"{problem}; it starts on line {self.lines + self.text.count(chr(10), 0, place)}. "
+                      "Correct it there, or write the file again")
+
+    def _column(self, position: int) -> int:
+        return position - self.text.rfind("\n", 0, position)
+
+    def line(self) -> int:
+        """Number of the current line, from 1."""
+        return self.lines + self.text.count("\n", 0, self.at)
+
+    def fail(self, problem: str) -> None:
+        raise AnyWordError(f"{self.path}: line {self.line()}: {problem}")
+
+    def cut_off(self, rule: str) -> None:
+        last = self.lines + self.text.count("\n")
+        raise TruncatedError(f"{self.path}: line {last}: the file ends too soon ({rule}): it is truncated; restore it "
+                             "or download it again")

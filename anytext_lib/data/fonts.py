@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anytext_lib.data.check_schema import languages
+from anytext_lib.data.anyword import languages
 from anytext_lib.data.texts import CHINESE, normal_text
 from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.files import data_folder

@@ -13,10 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.data.anyword import AnnotatedImage, AnyWordError, Where, read_entry, root_of
-from anytext_lib.data.check_schema import kind_of, schema_faults
+from anytext_lib.data.anyword import (
+    AnnotatedImage,
+    AnyWordError,
+    AnyWordStream,
+    TruncatedError,
+    entry_faults,
+    find_data_root,
+    languages,
+    read_entry,
+    root_of,
+    short_json,
+    wording,
+)
 from anytext_lib.data.fonts import MissingGlyphError, characters_of, fonts_for, load_fonts
-from anytext_lib.data.json_stream import AnyWordStream, TruncatedError, find_data_root
 from anytext_lib.data.pictures import PictureError, clean_name, locate, picture_size, read_picture, require_inside
 from anytext_lib.data.texts import normal_text
 from anytext_lib.errors import MissingFileError, OptionError
@@ -138,7 +148,8 @@ def check_data(path: str | os.PathLike, *, images: str = "decode", max_chars: in
     """Check an annotation file and its pictures.
 
     The file is read as a stream, so its size does not matter.  Lines with ``"valid": false`` are held to the rules on
-    fields and polygons only, since their text is not used.
+    fields and polygons only, since their text is not used.  Every entry that training refuses is a problem, so that a
+    set without one can be trained on.
 
     Args:
         path: the JSON, or a folder with an annotations.json.
@@ -148,8 +159,6 @@ def check_data(path: str | os.PathLike, *, images: str = "decode", max_chars: in
         ignore: kinds of problems that do not count. ``limit``: problems of a kind to keep.
         fonts: font files that can write texts, besides the fonts of the course.
         progress: is told the number of entries read, after every thousand.
-
-    Every entry that the reader of training refuses is a problem, so that what is without one can be trained on.
 
     Raises:
         MissingFileError: there is no such file, or font. OptionError: an option has a wrong value.
@@ -188,7 +197,7 @@ def readable_entries(path: str | os.PathLike, count: int, seed: int = 0) -> list
             slot = len(kept) if len(kept) < count else int(rng.integers(seen))
             if slot < count:
                 try:
-                    kept[slot] = (number, read_entry(row, Where(source, number), root))
+                    kept[slot] = (number, read_entry(row, source, number, root))
                 except AnyWordError:
                     continue
     except AnyWordError:
@@ -239,7 +248,7 @@ class _Check:
         if not deep:
             report.counts["pictures only counted"] += 1
             return
-        broken = self._fields(number, row, add)
+        broken = self._fields(row, add)
         if not isinstance(row, dict):
             return
         size = self._picture(name, add) if named and "img_name" not in broken else None
@@ -247,19 +256,12 @@ class _Check:
             for kind, part, what in self._line(line, j, size, broken):
                 add(kind, f"annotations[{j}].{part}", what)
 
-    def _fields(self, number: int, row: Any, add: Callable) -> set[str]:
-        """Report what the schema or the reader of training refuses; returns those fields, as annotations[0].color."""
-        broken = set()
-        for fault in schema_faults(row):
-            broken.add(_outer(fault.field))
-            add(fault.kind, fault.field, fault.what)
-        try:
-            read_entry(row, Where(self.report.path, number), Path())
-        except AnyWordError as error:
-            if _outer(error.field) not in broken:
-                broken.add(_outer(error.field))
-                add(kind_of(error.field), error.field, error.what)
-        return broken
+    def _fields(self, row: Any, add: Callable) -> set[str]:
+        """Report the rules that the entry breaks; returns those fields, as annotations[0].color."""
+        faults = entry_faults(row)
+        for kind, place, what in faults:
+            add(kind, place, f"the field {what}" if what.startswith("is missing") else what)
+        return {_outer(place) for _, place, _ in faults}
 
     def _picture(self, name: str, add: Callable) -> tuple[int, int] | None:
         """(width, height) of the picture, as far as it can be found."""
@@ -289,15 +291,18 @@ class _Check:
         return lines
 
     def _line(self, line: Any, j: int, size, broken: set[str]) -> Iterator[tuple[str, str, str]]:
-        """(kind, field, what) for the problems of a line that the schema cannot express."""
+        """(kind, field, what) for the problems of a line that training takes, but that are no good."""
         self.report.lines += 1
         if not isinstance(line, dict):
             return
         counts, valid = self.report.counts, line.get("valid", True) is not False
         counts["lines marked invalid"] += not valid
         counts["lines without a colour"] += line.get("color") in (None, [500, 500, 500])
-        if isinstance(line.get("language"), str):
-            self.report.languages[ascii(line["language"][:40])[1:-1]] += 1
+        if isinstance(language := line.get("language"), str):
+            self.report.languages[ascii(language[:40])[1:-1]] += 1
+            if language not in languages():
+                yield ("unknown_language", "language", f"must be {wording('language')} ({', '.join(languages())}), "
+                                                       f"got {short_json(language)}")
         fine = {field for field in ("polygon", "text") if f"annotations[{j}].{field}" not in broken and field in line}
         if "polygon" in fine and not line["polygon"]:
             counts["lines left out (empty polygon)"] += 1

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.data.anyword import FARTHEST, AnnotatedImage, Annotation, write_anyword
-from anytext_lib.data.check_schema import languages
+from anytext_lib.data.anyword import FARTHEST, AnnotatedImage, Annotation, languages, write_anyword
 from anytext_lib.data.pictures import PictureError, PictureNameError, clean_name, locate, require_inside
 from anytext_lib.data.texts import normal_text, text_fault
 from anytext_lib.errors import AnyTextError, MissingFileError, OptionError

@@ -16,8 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from anytext_lib.data.index import AnyWordIndex
-from anytext_lib.data.index_build import write_index
+from anytext_lib.data.index import AnyWordIndex, write_index
 from tests.benchmarks.large_index import generated_images, write_generated_json
 
 ENTRIES = int(os.environ.get("ANYTEXT_INDEX_ENTRIES", 3_000_000))

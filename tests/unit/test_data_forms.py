@@ -78,7 +78,7 @@ def test_forms_that_are_read(folder, content, texts):
     (TEXT.replace("60,", "NaN,", 1).encode(), "finite"), (TEXT.replace("60,", "1e999,", 1).encode(), "finite"),
     (line(polygon=[[5, 4], [HUGE, 4], [60, 26]]), "finite"), (line(polygon=[[5, 4], [2**32, 4], [60, 26]]), "finite"),
     (line(polygon=[5, 4, 60, 4, 60, 26]), "two"), (line(polygon=[["5", "4"], ["60", "4"], ["60", "26"]]), "number"),
-    (line(polygon=[[5, 4], [60, 26]]), "three"), (line(color=[float("nan"), 1, 2]), "color|0..255"),
+    (line(polygon=[[5, 4], [60, 26]]), "three"), (line(color=[float("nan"), 1, 2]), "from 0 to 255"),
     (line(color="#102030"), "color|255"), (line(color=[HUGE, 1, 2]), "color|255"),
     (entry(wm_score=float("nan")), "from 0 to 1"), (entry(wm_score="0.2"), "from 0 to 1"),
     (entry(wm_score=HUGE), "from 0 to 1"), (entry(wm_score=float("inf")), "from 0 to 1"),

@@ -38,7 +38,6 @@ UPWARD: set[tuple[str, str]] = {
     ("db.__main__", "cli"), ("models.anytext2", "upstream.convert"),
 }
 CIRCLES: set[frozenset[str]] = {
-    frozenset({"data.anyword", "data.json_stream"}),
     frozenset({"generation.capabilities", "generation.prompts", "generation.request"}),
     frozenset({"models.anytext2", "upstream.convert"}),
 }

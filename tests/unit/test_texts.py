@@ -2,7 +2,7 @@
 
 import pytest
 
-from anytext_lib.data.texts import normal_text
+from anytext_lib.data.texts import normal_text, split_chinese
 
 
 @pytest.mark.parametrize(("typed", "normal"), [
@@ -17,3 +17,10 @@ def test_forms_of_one_text_become_one(typed, normal):
 @pytest.mark.parametrize("text", ["Tea", "\uff28\uff29", "\ufb01ne", "x\u00b2", "\u0646\u200c\u0647", "A\x00B", ""])
 def test_what_looks_different_stays(text):
     assert normal_text(text) == text
+
+
+@pytest.mark.parametrize("text, language, found", [
+    ("汉字", "Chinese", "Chinese_sim"), ("漢字", "Chinese", "Chinese_tra"), ("大小", "Chinese", "Chinese_sim"),
+    ("Tea", "Chinese", "Chinese_sim"), ("漢字", "Japanese", "Japanese"), ("Tea", "Latin", "Latin")])
+def test_chinese_is_split_into_simplified_and_traditional(text, language, found):
+    assert split_chinese(language, text) == found

@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +57,7 @@ def build_module(profile: Sizes, seed: int, device: str, terms: Sequence[Term] =
     so that what is timed is the training alone."""
     module = AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start)), seed=seed, terms=terms,
                               learning_rate=profile.learning_rate, lr_schedule="one_cycle").to(device)
-    module.prepare()
-    module.cache, true = caches(profile, start, device)
-    module.instruments = replace(module.instruments, cache=true)
+    module.share_caches(*caches(profile, start, device))
     return module.train()
 
 
@@ -68,14 +65,14 @@ def build_module(profile: Sizes, seed: int, device: str, terms: Sequence[Term] =
 def caches(profile: Sizes, start: str | None, device: str) -> tuple[TensorCache, ReferenceCache]:
     """Latents, features of the glyph lines and true features of all scenes: the runs of a process share them."""
     module = AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start))).to(device).train()
-    module.prepare()
-    module.cache, true = TensorCache(4096), ReferenceCache(4096)
+    encoded, true = TensorCache(4096), ReferenceCache(4096)
+    module.share_caches(encoded, true)
     for batch in batches_of(scenes(SCENES, "train", profile.scenes), 16, profile.scenes):
         batch = batch.to(device)
         module.encode(batch)
         module.conditions(batch)
         true.features(module.instruments.features, batch.images, batch.lines, batch.indices.tolist())
-    return module.cache, true
+    return encoded, true
 
 
 def batches_of(dataset, size: int, count: int) -> Iterator[AnyTextBatch]:

@@ -34,6 +34,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SYSTEMS = {"anytext2": ("anytext_lib.training.cli", "AnyTextCLI"),
            "udifftext": ("anytext_lib.udifftext.command", "UDiffTextCLI")}
 """What a configuration may name as its ``system``: the module and the class of the command line that trains it."""
+LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 SECTIONS = {"model": AnyText2Training, "data": AnyTextData, "trainer": pl.Trainer, "checkpoint": parts.Checkpoints,
             "images": parts.ImageLogger, "judge": parts.TextJudge, "progress": parts.ProgressLines,
             "export": parts.ExportModel}
@@ -87,12 +88,16 @@ class AnyTextCLI(LightningCLI):
         except ArgumentError as error:
             bare = [f"--{name}" for section in self.names.values() for name in section]
             raise usage_error(str(error), parser, args, bare) from error
+        level = logging.WARNING if self.config[self.config.subcommand].quiet else logging.INFO
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(level)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The run's name and folder, and the options of this package's callbacks."""
         parser.add_argument("--system", type=str, default="anytext2", help="what is trained: anytext2 or udifftext")
         parser.add_argument("--name", type=str, default="run", help="name of the run: its folder is RUNS/NAME")
         parser.add_argument("--runs", type=str, default="runs", help="folder of the runs")
+        parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
         parser.add_argument("--grad_accum", type=int, default=1, help="batches that make one optimizer step")
         parser.add_argument("--ema", type=float, default=0.0, help="decay of the average of weights; 0 keeps none")
         for name in ("checkpoint", "images", "judge", "progress", "export"):
@@ -107,7 +112,7 @@ class AnyTextCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle the run's folder and checkpoint first: what is wrong with them is told before the model is loaded."""
         config = self.config[self.subcommand]
-        self.folder = RunFolder(Path(config.runs) / config.name)
+        self.folder = RunFolder.named(config.runs, config.name)
         self.run = self.folder.path
         config.trainer.default_root_dir = str(self.run)
         if self.subcommand == "fit" and config.get("ckpt_path") is None:
@@ -126,7 +131,7 @@ class AnyTextCLI(LightningCLI):
             kept = self.subcommand == "fit" or self.run.is_dir()
             options["logger"] = TensorBoardLogger(self.run, name="", version="tensorboard") if kept else False
         if options.get("enable_progress_bar") is None:
-            options["enable_progress_bar"] = sys.stdout.isatty()
+            options["enable_progress_bar"] = sys.stdout.isatty() and not config.quiet
         if options["enable_progress_bar"] and not any(isinstance(c, ProgressBar) for c in options["callbacks"]):
             options["callbacks"].append(parts.ProgressBar())
         if options.get("strategy") == "auto" and _several(options):
@@ -138,9 +143,10 @@ class AnyTextCLI(LightningCLI):
 
     def _callbacks(self, config) -> list[pl.Callback]:
         average = [parts.ExponentialAverage(config.ema)] if config.ema else []
+        progress = [] if config.quiet else [config.progress]
         begun = parts.RunRecord(self.folder, lambda: self._parser("fit").dump(self.config["fit"], skip_unset=False))
         return [*average, begun, parts.GradientNorms(), parts.Speed(), parts.DataReport(), config.images, config.judge,
-                config.progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(), config.export, config.checkpoint]
+                *progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(), config.export, config.checkpoint]
 
     def before_validate(self) -> None:
         """The table of figures is ours, see ``after_validate``."""
@@ -181,7 +187,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         the run is removed unless training had begun.
     """
     cli = system_of(arguments)
-    quiet()
+    filter_messages()
     cli(command, arguments)
     return 0
 
@@ -201,15 +207,15 @@ def system_of(arguments: Sequence[str]) -> type[AnyTextCLI]:
     return getattr(import_module(module), cli)
 
 
-def quiet() -> None:
-    """Leave out what Lightning says about things that are so on purpose."""
+def filter_messages() -> None:
+    """Leave out Lightning's messages about what is done on purpose."""
     for message in ("Found .* module.s. in eval mode", ".*isinstance.treespec, LeafSpec",
                     ".*does not have many workers", "The number of training batches",
                     "Total length of .* is zero", "LightningCLI's args parameter"):
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: not any(text in record.msg for text in ("Tip:", "Detected KeyboardInterrupt")))
-    for logger in map(logging.getLogger, ("lightning", "lightning.pytorch", "lightning.fabric")):
+    for logger in map(logging.getLogger, LOGGERS):
         logger.handlers = [ToStderr() if type(part) is logging.StreamHandler else part for part in logger.handlers]
 
 

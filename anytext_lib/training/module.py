@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -192,6 +193,11 @@ class AnyText2Training(DiffusionTraining):
             self.instruments = Instruments(process, self.model.decode, self.model.reader, self.hparams.latin_weight,
                                            "count", ReferenceCache(mib) if mib > 0 else None)
             self.prepared_on = self.device
+
+    def share_caches(self, encoded: TensorCache, reference: ReferenceCache) -> None:
+        """Keep latents and features of glyph lines, and those of true lines, in caches that other runs use as well."""
+        self.prepare()
+        self.cache, self.instruments = encoded, replace(self.instruments, cache=reference)
 
     def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
         """One micro-batch; logs t/sim, t/ocr, t/ctc, t/loss."""

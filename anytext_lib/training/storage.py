@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from anytext_lib.errors import AnyTextError, MissingFileError
+from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 
 CHECKPOINT = re.compile(r"step=(\d+)\.ckpt")
 
@@ -122,6 +122,14 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path, self.begun = Path(path), False
         self._made: list[Path] = []
+
+    @classmethod
+    def named(cls, runs: str, name: str) -> RunFolder:
+        """The folder of a run. OptionError: it does not lie inside ``runs``."""
+        if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] in (os.curdir, os.pardir):
+            raise OptionError(f"the run {name!r} does not lie inside the folder {runs}: give a plain name by --name, "
+                              "and the folder of the runs by --runs")
+        return cls(Path(runs) / name)
 
     def make(self) -> None:
         """Make the folder and prove that it can be written; RunStateError if not."""

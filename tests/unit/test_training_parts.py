@@ -1,6 +1,9 @@
 """The parts of training that need no model: random numbers, schedules, order of the data, files, arguments."""
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anytext_lib.cli import main
 from anytext_lib.data.lines import TextLines
 from anytext_lib.losses import LossWeightSchedule
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
@@ -230,6 +234,31 @@ def test_unwritable_run_folder(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(storage.RunStateError, match="cannot be written: Not a directory. Choose a folder"):
         storage.require_writable(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/tmp/x", ".", "", "a/.."])
+def test_a_run_stays_in_the_folder_of_the_runs(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", "tiny.yaml", f"--name={name}"]) == 2
+    said = capsys.readouterr().err
+    assert "does not lie inside the folder runs: give a plain name by --name" in said and "Traceback" not in said
+    assert not list(tmp_path.iterdir()) and storage.RunFolder.named("runs", "a/b").path == Path("runs/a/b")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_quiet_prints_warnings_and_errors_only(tmp_path, capfd):
+    options = ["--config", "tiny.yaml", "--runs", str(tmp_path), "--val", "null", "--max_steps", "1"]
+    assert main(["fit", *options, "--quiet"]) == 0
+    said = capfd.readouterr()
+    assert not said.out and not any(word in said.err for word in ("Seed set", "GPU available", "saved", "step 1"))
+    assert (tmp_path / "tiny" / "model").is_dir()
+
+
+def test_training_anytext2_loads_nothing_of_udifftext():
+    code = ("import sys\nfrom anytext_lib.training.cli import system_of\nsystem_of(['--config', 'tiny.yaml'])\n"
+            "print([name for name in sys.modules if name.startswith('anytext_lib.udifftext')])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 # reading once

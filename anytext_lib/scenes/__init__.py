@@ -2,7 +2,8 @@
 
 _PLACES = {
     "render_line": "lettering", "Scene": "rendering", "SceneLine": "rendering", "SceneStyle": "painting",
-    "render_scene": "rendering", "scene_batch": "rendering", "SceneDataset": "scene_dataset",
+    "render_scene": "rendering", "render_batch": "rendering", "scene_batch": "rendering",
+    "SceneDataset": "scene_dataset",
     "Problem": "sample_set", "build_samples": "sample_set", "load_samples": "sample_set",
     "verify_manifest": "sample_set",
 }

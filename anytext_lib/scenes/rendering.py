@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -135,6 +135,12 @@ def scene_batch(scenes: Sequence[Scene]) -> tuple[torch.Tensor, TextLines, torch
                 masks[i, 0] = torch.maximum(masks[i, 0], torch.from_numpy(
                     polygon_mask(line.polygon, scene.image.shape[:2]) / np.float32(255)))
     return images, lines, masks
+
+
+def render_batch(seeds: Iterable[int], size: int | tuple[int, int],
+                 **options) -> tuple[torch.Tensor, TextLines, torch.Tensor]:
+    """``scene_batch`` of ``render_scene(seed, size, **options)`` for each seed."""
+    return scene_batch([render_scene(seed, size, **options) for seed in seeds])
 
 
 def _check_scene(size, invalid, background) -> tuple[tuple[int, int], str | None]:

@@ -10,7 +10,7 @@ import torch
 
 from anytext_lib.data import MissingGlyphError, fonts_for, load_fonts, to_tensor, to_uint8
 from anytext_lib.data.lines import polygon_mask
-from anytext_lib.scenes import render_line, render_scene, scene_batch
+from anytext_lib.scenes import render_batch, render_line, render_scene, scene_batch
 from anytext_lib.scenes.lettering import box_corners, draw_ink, place_mask, transform
 from anytext_lib.scenes.painting import MARGIN, SceneStyle
 from anytext_lib.scenes.palette import BACKGROUNDS, contrast
@@ -146,6 +146,9 @@ def test_scene_batch():
         scene_batch([render_scene(0, 64), render_scene(0, 128)])
     with pytest.raises(ValueError, match="at least one scene"):
         scene_batch([])
+    again, same_lines, _ = render_batch([3], (64, 128), n_lines=1)
+    single, own_lines, _ = scene_batch([render_scene(3, (64, 128), n_lines=1)])
+    assert torch.equal(again, single) and same_lines.texts == own_lines.texts
 
 
 def _centre_of_ink(image):

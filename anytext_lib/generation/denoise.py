@@ -20,8 +20,8 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.diffusion import ddim_levels, ddim_timesteps, predict_x0, step_moments
 from anytext_lib.generation.request import SCHEDULERS, RequestError
-from anytext_lib.models.conditions import Conditions
-from anytext_lib.models.encoder import ControlResiduals
+from anytext_lib.models.anytext2 import Conditions
+from anytext_lib.models.attnx import ControlResiduals
 from anytext_lib.randomness import NOISE, generator
 
 # guidance

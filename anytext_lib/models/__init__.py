@@ -1,14 +1,11 @@
 """AnyText2's networks on diffusers and transformers, and the model that they make up."""
 
-from anytext_lib.models.anytext2 import AnyText2Model
-from anytext_lib.models.attnx import AttnXUNet, build_attnx_unet, set_attnx_scale
-from anytext_lib.models.caption_encoder import CaptionEncoder, PlaceholderError
-from anytext_lib.models.conditions import Conditions
+from anytext_lib.models.anytext2 import AnyText2Model, Conditions
+from anytext_lib.models.attnx import AttnXUNet, ControlResiduals, build_attnx_unet, set_attnx_scale
+from anytext_lib.models.caption_encoder import CaptionEncoder, PlaceholderError, TokenizerError
 from anytext_lib.models.config import ModelConfigError, config_names, read_config
-from anytext_lib.models.encoder import ControlResiduals
 from anytext_lib.models.storage import StorageError
 from anytext_lib.models.text_embedding import TextEmbedding
-from anytext_lib.models.tokenizers import TokenizerError
 from anytext_lib.models.writenet import WriteNet
 
 __all__ = [

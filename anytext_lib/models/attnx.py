@@ -1,4 +1,4 @@
-"""The UNet with AnyText2's extra attentions (AttnX).
+"""The UNet with AnyText2's extra attentions (AttnX), and the passes through its encoder that WriteNet shares.
 
 In the middle block and in chosen levels of the decoder, each transformer block has two more attentions, which start
 as copies of its own and are trained.  They follow the block's own two, one after the other:
@@ -6,13 +6,15 @@ as copies of its own and are trained.  They follow the block's own two, one afte
     x = x + attn1(norm1(x));      x = x + attn2(norm2(x), caption)
     x = x + s attn1x(norm1(x));   x = x + s attn2x(norm2(x), caption);   x = x + ff(norm3(x))
 
-The norms are the existing ones, taken anew of the x at hand.  Source: AnyText2 ``ldm/modules/attention.py``
-(``BasicTransformerBlock``) and ``cldm/cldm.py`` (``ControlledUnetModel``).
+The norms are the existing ones, taken anew of the x at hand.  Names and shapes are those of diffusers'
+``UNet2DConditionModel``.  Source: AnyText2 ``ldm/modules/attention.py`` (``BasicTransformerBlock``) and
+``cldm/cldm.py`` (``ControlledUnetModel``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -20,17 +22,102 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import nn
 
-from anytext_lib.models.encoder import (
-    attention_bias,
-    embed_time,
-    expand_timesteps,
-    level_types,
-    run_down,
-    run_mid,
-)
-
+ENCODER = ("conv_in", "time_embedding", "down_blocks", "mid_block")
+IGNORED = -10000.0  # added to the attention scores of tokens that do not count
 EXTRA = {"attn1x": "attn1", "attn2x": "attn2"}
 """Names of the extra attentions, and of those that they start as copies of."""
+
+
+class ControlResiduals(NamedTuple):
+    """What the control branch adds to the UNet.
+
+    Attributes:
+        down: one map (B, C, h, w) for each skip connection, from the input convolution to the deepest level; None
+            adds nothing there. ``mid``: (B, C, h, w) for the middle block; None adds nothing.
+    """
+
+    down: tuple[torch.Tensor, ...] | None
+    mid: torch.Tensor | None
+
+    def scaled(self, scale: float) -> ControlResiduals:
+        """The same, multiplied by ``scale``."""
+        if scale == 1:
+            return self
+        down = None if self.down is None else tuple(scale * value for value in self.down)
+        return ControlResiduals(down, None if self.mid is None else scale * self.mid)
+
+    def mid_only(self) -> ControlResiduals:
+        """Only what goes to the middle block."""
+        return ControlResiduals(None, self.mid)
+
+
+def level_types(attention_levels: Sequence[int], levels: int) -> tuple[list[str], list[str]]:
+    """diffusers' names of the blocks of the encoder and of the decoder, each in the order of computation.
+
+    Args:
+        attention_levels: levels with attention; 0 is the finest. ``levels``: how many there are.
+
+    Raises:
+        ValueError: a level that does not exist.
+    """
+    wrong = sorted(set(attention_levels) - set(range(levels)))
+    if wrong:
+        raise ValueError(f"attention_levels names {wrong}, but there are only levels 0 to {levels - 1} "
+                         "(one for each of block_out_channels)")
+    here = [level in attention_levels for level in range(levels)]
+    down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in here]
+    up = ["CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(here)]
+    return down, up
+
+
+def embed_time(module: nn.Module, timesteps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Embedding (B, time) of ``timesteps`` (B,)."""
+    return module.time_embedding(module.time_proj(timesteps).to(dtype))
+
+
+def run_down(module: nn.Module, h: torch.Tensor, time: torch.Tensor, context: torch.Tensor,
+             bias: torch.Tensor | None = None) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Encoder from the output of ``conv_in`` on.
+
+    Args:
+        h: (B, C, h, w). ``time``: (B, time). ``context``: (B, tokens, D). ``bias``: see ``attention_bias``.
+
+    Returns:
+        The deepest map, and all skip connections with ``h`` as the first.
+    """
+    skips = (h,)
+    for block in module.down_blocks:
+        if getattr(block, "has_cross_attention", False):
+            h, more = block(hidden_states=h, temb=time, encoder_hidden_states=context, encoder_attention_mask=bias)
+        else:
+            h, more = block(hidden_states=h, temb=time)
+        skips += tuple(more)
+    return h, skips
+
+
+def run_mid(module: nn.Module, h: torch.Tensor, time: torch.Tensor, context: torch.Tensor,
+            bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Middle block; shapes as in ``run_down``."""
+    return module.mid_block(h, time, encoder_hidden_states=context, encoder_attention_mask=bias)
+
+
+def attention_bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """What is added to the attention scores for a mask (B, tokens) of the tokens that count: (B, 1, tokens)."""
+    if mask is None:
+        return None
+    return ((1 - mask.to(dtype)) * IGNORED).unsqueeze(1)
+
+
+def expand_timesteps(timesteps: torch.Tensor | float | int, like: torch.Tensor) -> torch.Tensor:
+    """``timesteps``, a number or (B,), as a tensor (B,) beside ``like`` (B, ...).
+
+    Raises:
+        ValueError: another number of timesteps.
+    """
+    found = torch.as_tensor(timesteps, device=like.device)
+    if found.ndim > 1 or found.ndim == 1 and len(found) not in (1, len(like)):
+        raise ValueError(f"timesteps are a number or have shape ({len(like)},), got {tuple(found.shape)}")
+    return found.expand(len(like))
 
 
 class AttnXBlock(BasicTransformerBlock):

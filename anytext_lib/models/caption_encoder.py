@@ -7,6 +7,7 @@ Source: AnyText2 ``cldm/embedding_manager.py``, ``ldm/modules/encoders/modules.p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -14,12 +15,18 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from transformers.masking_utils import create_causal_mask
 
 from anytext_lib.errors import AnyTextError
+from anytext_lib.files import find_sample
 
 PLACEHOLDER = "*"
+BYTES = "bytes"
 
 
 class PlaceholderError(AnyTextError, ValueError):
     """The ``*`` of a caption do not fit the lines of text."""
+
+
+class TokenizerError(AnyTextError, ValueError):
+    """The tokenizer's files are missing or do not fit the text encoder."""
 
 
 class CaptionEncoder:
@@ -169,6 +176,37 @@ def build_text_encoder(config: dict) -> CLIPTextModel:
     size = config.get("vocab_size", 49408)
     markers = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
     return CLIPTextModel(CLIPTextConfig(**(markers | config))).eval()
+
+
+def load_tokenizer(source: str | os.PathLike, vocab_size: int) -> CLIPTokenizer:
+    """A tokenizer from a folder.
+
+    Args:
+        source: a folder with CLIP's tokenizer files (tokenizer.json, or vocab.json and merges.txt), or "bytes" for
+            one that needs no file (see ``byte_tokenizer``).
+        vocab_size: of the text encoder.
+
+    Raises:
+        TokenizerError: no such folder, no tokenizer in it, or ids that the text encoder does not have.
+    """
+    if str(source) == BYTES:
+        return byte_tokenizer(vocab_size)
+    folder = find_sample(source)
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
+        raise TokenizerError(
+            f"no CLIP tokenizer in {folder}: it needs tokenizer.json, or vocab.json and merges.txt. Stable Diffusion "
+            "1.5 has them in its folder 'tokenizer'; pass tokenizer=FOLDER, or tokenizer='bytes' for a model that "
+            "needs no real captions")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise TokenizerError(f"cannot read the tokenizer in {folder}: {error}") from error
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= vocab_size:
+        raise TokenizerError(f"the tokenizer in {folder} has ids up to {largest}, the text encoder only {vocab_size} "
+                             "tokens: they do not belong together")
+    return tokenizer
 
 
 def byte_tokenizer(vocab_size: int = 49408) -> CLIPTokenizer:

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from anytext_lib.errors import AnyTextError
+from anytext_lib.models.caption_encoder import TokenizerError
 from anytext_lib.models.config import FORMAT, ModelConfigError
-from anytext_lib.models.tokenizers import TokenizerError
 from anytext_lib.ocr.network import PPOCRv3Network
 
 if TYPE_CHECKING:

@@ -14,22 +14,16 @@ from collections.abc import Sequence
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn, get_down_block
 from torch import nn
 
-from anytext_lib.models.encoder import (
-    ENCODER,
-    ControlResiduals,
-    add_encoder,
-    embed_time,
-    expand_timesteps,
-    run_down,
-    run_mid,
-    skip_channels,
-)
+from anytext_lib.models.attnx import ENCODER, ControlResiduals, embed_time, expand_timesteps, run_down, run_mid
 
 GLYPH_CHANNELS = {1: (16, 32, 96, 256), 2: (8, 16, 32, 96, 256)}
 """Channels of the glyph block for glyph images of the image's size, and of twice its size, for 8-fold latents."""
 POSITION_CHANNELS = (8, 16, 32, 64)
+NORM_EPS = 1e-5  # of the group norms in residual blocks
 
 
 class WriteNet(ModelMixin, ConfigMixin):
@@ -125,6 +119,45 @@ class WriteNet(ModelMixin, ConfigMixin):
             raise ValueError("slow control (fast_control = false) looks at the noisy latents at every step: pass "
                              "noisy_latents and timesteps")
         return latents.to(like), expand_timesteps(timesteps, like)
+
+
+def add_encoder(module: nn.Module, in_channels: int, channels: Sequence[int], down_block_types: Sequence[str],
+                layers: int, heads: int, context: int, groups: int) -> None:
+    """Give ``module`` the children named in ENCODER, and ``time_proj``, as ``UNet2DConditionModel`` builds them.
+
+    Args:
+        in_channels: of the latents. ``channels``: of each level, finest first. ``down_block_types``: see
+            ``level_types``. ``layers``: residual blocks a level.
+        heads: of attention, at every level. ``context``: width of the caption's tokens. ``groups``: of group norms.
+
+    Raises:
+        ValueError: not one type of block for each level.
+    """
+    if len(down_block_types) != len(channels):
+        raise ValueError(f"got {len(down_block_types)} down_block_types for {len(channels)} levels: give one for each "
+                         "of block_out_channels")
+    module.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+    module.time_proj = Timesteps(channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
+    time = channels[0] * 4
+    module.time_embedding = TimestepEmbedding(channels[0], time)
+    module.down_blocks = nn.ModuleList()
+    common = {"temb_channels": time, "resnet_eps": NORM_EPS, "resnet_act_fn": "silu", "resnet_groups": groups,
+              "cross_attention_dim": context, "num_attention_heads": heads}
+    inside = channels[0]
+    for level, (kind, outside) in enumerate(zip(down_block_types, channels, strict=True)):
+        module.down_blocks.append(get_down_block(
+            kind, num_layers=layers, in_channels=inside, out_channels=outside,
+            add_downsample=level < len(channels) - 1, downsample_padding=1, attention_head_dim=outside, **common))
+        inside = outside
+    module.mid_block = UNetMidBlock2DCrossAttn(in_channels=inside, **common)
+
+
+def skip_channels(channels: Sequence[int], layers: int) -> list[int]:
+    """Channels of the skip connections, in the order of computation."""
+    found = [channels[0]]
+    for level, width in enumerate(channels):
+        found += [width] * (layers + (level < len(channels) - 1))
+    return found
 
 
 def zeroed(module: nn.Module) -> nn.Module:

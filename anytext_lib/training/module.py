@@ -23,7 +23,7 @@ from anytext_lib.losses.objective import Values, key_of
 from anytext_lib.losses.terms import TermError, ctc, make_term, ocr, region, simple
 from anytext_lib.losses.weights import Weighting, WeightingError, make_weighting
 from anytext_lib.models import freezing
-from anytext_lib.models.conditions import Conditions
+from anytext_lib.models.anytext2 import Conditions
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
 from anytext_lib.training.storage import require_same_model

@@ -22,7 +22,7 @@ from anytext_lib.diffusion import schedule_buffers
 from anytext_lib.files import atomic_path
 from anytext_lib.models import storage
 from anytext_lib.models.anytext2 import AnyText2Model
-from anytext_lib.models.tokenizers import TokenizerError, load_tokenizer
+from anytext_lib.models.caption_encoder import TokenizerError, load_tokenizer
 from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.upstream.checkpoint import (
     Account,

@@ -22,8 +22,7 @@ from torch import nn
 
 from anytext_lib.models import storage
 from anytext_lib.models.anytext2 import AnyText2Model
-from anytext_lib.models.attnx import EXTRA, copy_attentions
-from anytext_lib.models.encoder import ENCODER
+from anytext_lib.models.attnx import ENCODER, EXTRA, copy_attentions
 from anytext_lib.models.text_embedding import TextEmbedding
 from anytext_lib.models.writenet import WriteNet
 from anytext_lib.ocr.network import PPOCRv3Network

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 from anytext_lib.data.lines import TextLines
 from anytext_lib.models import TextEmbedding, WriteNet, build_attnx_unet, set_attnx_scale
+from anytext_lib.models.attnx import ControlResiduals
 from anytext_lib.models.caption_encoder import place_lines, split_windows
-from anytext_lib.models.encoder import ControlResiduals
-from anytext_lib.models.line_images import glyph_crops
+from anytext_lib.models.text_embedding import glyph_crops
 from anytext_lib.ocr import PPOCRv3Recognizer
 from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.upstream.keys import KeyMap

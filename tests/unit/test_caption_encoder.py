@@ -8,13 +8,14 @@ import torch
 from anytext_lib.models.caption_encoder import (
     CaptionEncoder,
     PlaceholderError,
+    TokenizerError,
     build_text_encoder,
     byte_tokenizer,
+    load_tokenizer,
     place_lines,
     placeholder_id,
     split_windows,
 )
-from anytext_lib.models.tokenizers import TokenizerError, load_tokenizer
 
 SIZES = {"vocab_size": 514, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2,
          "num_attention_heads": 2}

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from anytext_lib.data.lines import TextLines
-from anytext_lib.models.line_images import glyph_crops, has_ink, line_crop, style_crops
-from anytext_lib.models.text_embedding import PARTS, TextEmbedding
+from anytext_lib.models.text_embedding import PARTS, TextEmbedding, glyph_crops, has_ink, line_crop, style_crops
 from tests.unit.model_batch import make_batch
 
 NO_STYLE = {"width": 6, "style": False, "position_channels": (2, 4)}

@@ -26,12 +26,6 @@ from anytext_lib.files import atomic_path
 
 DEFAULTS_FILE = "generation.json"
 SCHEDULERS = ("ddim", "dpmsolver++", "unipc")  # see ``denoise.make_scheduler``
-UPSTREAM_ADDED = ("best quality, extremely detailed,4k, HD, supper legible text,  clear text edges,  clear strokes, "
-                  "neat writing, no watermarks")
-"""What AnyText2's own application appends to every caption; its spelling is part of what was tuned."""
-UPSTREAM_NEGATIVE = ("low-res, bad anatomy, extra digit, fewer digits, cropped, worst quality, low quality, watermark, "
-                     "unreadable text, messy words, distorted text, disorganized writing, advertising picture")
-"""The negative caption of AnyText2's own application."""
 COLORS = ("all", "brightness", "none")
 PHRASE = "Texts are "  # one of those that the model is trained with
 _QUOTED = re.compile('"([^"]*)"|\u201c([^\u201d]*)\u201d|\u300c([^\u300d]*)\u300d|\u300e([^\u300f]*)\u300f')

@@ -46,20 +46,20 @@ class Conditions:
         return len(self.text_context)
 
     def to(self, *device_or_dtype) -> Conditions:
-        """The same elsewhere; arguments as of ``torch.Tensor.to`` (a dtype leaves the mask as it is)."""
+        """Move or convert all tensors; arguments as of ``torch.Tensor.to`` (a dtype leaves the mask as it is)."""
         return self._map(lambda value: value if value.dtype == torch.bool and _is_dtype(device_or_dtype)
                          else value.to(*device_or_dtype))
 
     def detach(self) -> Conditions:
-        """The same without gradients."""
+        """Detach all tensors."""
         return self._map(torch.Tensor.detach)
 
     def select(self, rows: slice | list[int] | torch.Tensor) -> Conditions:
-        """Those of some images."""
+        """Conditions of some of the images."""
         return self._map(lambda value: value[rows])
 
     def repeat(self, times: int) -> Conditions:
-        """Each image ``times`` times in a row, to sample it more than once."""
+        """Repeat each image ``times`` times in a row, to sample it more than once."""
         return self._map(lambda value: value.repeat_interleave(times, dim=0))
 
     @classmethod
@@ -92,8 +92,7 @@ def _mask(part: Conditions, length: int) -> torch.Tensor:
 
 
 class AnyText2Model(nn.Module):
-    """Everything that turns captions, glyphs and positions into an image; a part for each thing that is trained or
-    frozen on its own.
+    """Turns captions, glyphs and positions into an image; each part can be trained or frozen on its own.
 
     Attributes:
         vae: diffusers' AutoencoderKL. ``unet``: ``AttnXUNet``. ``writenet``: ``WriteNet``.
@@ -125,7 +124,7 @@ class AnyText2Model(nn.Module):
     @classmethod
     def from_config(cls, config: str | os.PathLike | Mapping, tokenizer: CLIPTokenizer | str | None = None,
                     pretrained_recognizer: bool = True) -> AnyText2Model:
-        """A model with random weights, WriteNet a copy of the UNet's encoder.
+        """Build a model with random weights, WriteNet a copy of the UNet's encoder.
 
         Args:
             config: "mini", "sd15", "tiny", the path of a JSON file, or a dictionary.
@@ -190,7 +189,7 @@ class AnyText2Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet is; the other parts are expected there too."""
+        """Device of the UNet; the other parts are expected there too."""
         return self.unet.device
 
     @property
@@ -214,8 +213,7 @@ class AnyText2Model(nn.Module):
 
     @property
     def reader(self) -> PPOCRv3Recognizer:
-        """The frozen recogniser ready to read, in float32 on the model's device: for the text embedding and the
-        losses. Follows ``recognizer`` when that is moved or loaded."""
+        """The frozen recogniser, folded for reading, for the text embedding and the losses; see ``reader_of``."""
         return reader_of(self.recognizer)
 
     @property
@@ -240,7 +238,7 @@ class AnyText2Model(nn.Module):
         set_attnx_scale(self.unet, scale)
 
     def set_gradient_checkpointing(self, on: bool = True) -> None:
-        """Whether UNet and WriteNet compute their maps again in the backward pass to save memory."""
+        """Whether UNet and WriteNet recompute activations in the backward pass to save memory."""
         for part in (self.unet, self.writenet):
             part.enable_gradient_checkpointing() if on else part.disable_gradient_checkpointing()
 
@@ -294,7 +292,7 @@ class AnyText2Model(nn.Module):
                    style_images: Sequence[torch.Tensor | None] | None = None,
                    generator: torch.Generator | None = None,
                    glyph_features: torch.Tensor | None = None) -> Conditions:
-        """Everything that the networks are told about a batch; differentiable in the text embedding's weights.
+        """Encode captions and hints of a batch; differentiable in the text embedding's weights.
 
         Args:
             masked_latents: (B, 4, h, w) if they are known already; None encodes ``batch.masked_images``.

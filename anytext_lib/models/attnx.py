@@ -40,14 +40,14 @@ class ControlResiduals(NamedTuple):
     mid: torch.Tensor | None
 
     def scaled(self, scale: float) -> ControlResiduals:
-        """The same, multiplied by ``scale``."""
+        """Multiply all maps by ``scale``."""
         if scale == 1:
             return self
         down = None if self.down is None else tuple(scale * value for value in self.down)
         return ControlResiduals(down, None if self.mid is None else scale * self.mid)
 
     def mid_only(self) -> ControlResiduals:
-        """Only what goes to the middle block."""
+        """Drop the maps for the skip connections."""
         return ControlResiduals(None, self.mid)
 
 
@@ -102,7 +102,7 @@ def run_mid(module: nn.Module, h: torch.Tensor, time: torch.Tensor, context: tor
 
 
 def attention_bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """What is added to the attention scores for a mask (B, tokens) of the tokens that count: (B, 1, tokens)."""
+    """Additive bias (B, 1, tokens) of the attention scores for a mask (B, tokens), True where tokens count."""
     if mask is None:
         return None
     return ((1 - mask.to(dtype)) * IGNORED).unsqueeze(1)
@@ -144,7 +144,7 @@ class AttnXBlock(BasicTransformerBlock):
                 cross_attention_kwargs: Mapping | None = None, class_labels: torch.Tensor | None = None,
                 added_cond_kwargs: Mapping | None = None) -> torch.Tensor:
         """(B, positions, C) -> the same. ``encoder_hidden_states``: the caption (B, tokens, D); masks are biases of
-        scores, (B, 1, tokens). The last four arguments are there because diffusers passes them, and mean nothing."""
+        scores, (B, 1, tokens). The last four arguments, which diffusers passes, are ignored."""
         x, scale = hidden_states, self.attnx_scale
         caption = {"encoder_hidden_states": encoder_hidden_states, "attention_mask": encoder_attention_mask}
         x = x + self.attn1(self.norm1(x), attention_mask=attention_mask)
@@ -189,7 +189,7 @@ class AttnXUNet(UNet2DConditionModel):
 
     @staticmethod
     def _get_init_keys(input_class) -> set[str]:
-        """What may stand in a configuration file: the arguments of both classes."""
+        """Names allowed in a configuration file: the arguments of both classes."""
         keys = UNet2DConditionModel._get_init_keys(input_class)
         if issubclass(input_class, AttnXUNet):
             keys = (keys - {"unet"}) | UNet2DConditionModel._get_init_keys(UNet2DConditionModel)

@@ -155,9 +155,9 @@ def require_finite(path: str | os.PathLike, name: str, tensor: torch.Tensor, err
 
 
 def _save_tokenizer(model: AnyText2Model, root: Path) -> str:
-    """What the stored configuration names: the model's own folder, or what it named before if it is not there.
+    """Write the tokenizer and return its name for the configuration; unchanged if its files are missing.
 
-    Upstream's checkpoints hold no tokenizer, so a converted model may have none; then reading a caption raises.
+    Upstream's checkpoints hold no tokenizer, so a converted model may have none; encoding a caption raises then.
     """
     try:
         model.tokenizer.save_pretrained(str(root / TOKENIZER))
@@ -174,7 +174,7 @@ def _stored(part: nn.Module, dtype: torch.dtype | None) -> dict[str, torch.Tenso
 
 
 def _is_packaged(recognizer: nn.Module) -> bool:
-    """Whether it has exactly the weights that come with the package."""
+    """Whether its weights are exactly those in the package."""
     packaged = PPOCRv3Network.from_pretrained().state_dict()
     own = recognizer.state_dict()
     return all(torch.equal(own[name].cpu().float(), value.float()) for name, value in packaged.items())

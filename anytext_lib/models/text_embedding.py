@@ -62,12 +62,12 @@ def glyph_crops(pictures: torch.Tensor) -> torch.Tensor:
 
 def style_crops(font_hints: torch.Tensor, lines: TextLines,
                 style_images: Sequence[torch.Tensor | None] | None = None) -> torch.Tensor:
-    """Where the style of each line is seen: (L, 3, 48, 320) in [-1, 1].
+    """Crop the style image of each line: (L, 3, 48, 320) in [-1, 1].
 
     Args:
         font_hints: (B, 1, H, W) in [0, 1], ink of all lines of an image; 0 where there is no hint.
-        lines: L lines. ``style_images``: L pictures as for ``line_crop``, or None for a line whose style is seen in
-            its place of the font hint ("mimic" a font that stands elsewhere).
+        lines: L lines. ``style_images``: L pictures as for ``line_crop``, or None for a line whose style is cropped
+            from its font hint. A picture "mimics" a font that stands elsewhere.
 
     Raises:
         ValueError: another number of pictures than of lines.
@@ -83,7 +83,7 @@ def style_crops(font_hints: torch.Tensor, lines: TextLines,
 
 
 def has_ink(crops: torch.Tensor) -> torch.Tensor:
-    """Which crops (L, 3, 48, 320) show anything: (L,) bool. Padding is 0 and paper is -1."""
+    """Find the crops (L, 3, 48, 320) with ink: (L,) bool. Padding is 0 and paper is -1."""
     ink = (crops > -0.999) & (crops != 0)  # resizing leaves rounding errors on paper
     return ink.flatten(1).any(dim=1)
 
@@ -147,7 +147,7 @@ class TextEmbedding(ModelMixin, ConfigMixin):
 
     @property
     def needs_reader(self) -> bool:
-        """Whether features from the frozen recogniser are asked for."""
+        """Whether a part takes features of the frozen recogniser."""
         return self.config.glyph or self.config.style and not self.config.style_trainable
 
     def train(self, mode: bool = True) -> TextEmbedding:
@@ -169,7 +169,7 @@ class TextEmbedding(ModelMixin, ConfigMixin):
               positions: torch.Tensor | None = None, font_hints: torch.Tensor | None = None,
               colors: torch.Tensor | None = None, style_images: Sequence[torch.Tensor | None] | None = None,
               reader: nn.Module | None = None) -> dict[str, torch.Tensor]:
-        """The summands by name, each (L, width). What a part that was left out would need may be None.
+        """Compute the summands by name, each (L, width). Inputs of parts that are switched off may be None.
 
         Args:
             lines: L lines; their boxes say where in the font hints their styles are.

@@ -112,7 +112,7 @@ class WriteNet(ModelMixin, ConfigMixin):
         self.load_state_dict(own | {name: theirs[name] for name in names})
 
     def _seen(self, like: torch.Tensor, latents: torch.Tensor | None, timesteps) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latents and timesteps that the encoder is shown."""
+        """Latents and timesteps for the encoder: zeros with fast control."""
         if self.config.fast_control:
             return torch.zeros_like(like), torch.zeros(len(like), dtype=torch.int64, device=like.device)
         if latents is None or timesteps is None:

@@ -269,8 +269,8 @@ class PPOCRv3Network(nn.Module):
     rounding.  A new one has random weights and is in training mode, as any module.
 
     Attributes:
-        derived: what others computed from the weights and keep here; emptied when these are moved, converted or
-            loaded, and not copied. A change of a weight in place is not noticed.
+        derived: cache of values computed from the weights, see ``reader_of``; emptied when the weights are moved,
+            converted or loaded, and not copied. In-place changes of a weight do not empty it.
     """
 
     def __init__(self, classes: int = CLASSES):

@@ -14,8 +14,8 @@ from torch import nn
 
 from anytext_lib.data.texts import normal_text
 from anytext_lib.ocr.crops import maps_of_padded
-from anytext_lib.ocr.network import PPOCRv3Network, RecognizerOutput, check_crops, state_from_layers
-from anytext_lib.ocr.onnx_weights import characters_of, load_onnx, read_layers, recognizer_path
+from anytext_lib.ocr.network import PPOCRv3Network, RecognizerOutput, check_crops
+from anytext_lib.ocr.onnx_weights import characters_of, load_onnx, recognizer_path
 
 LOCAL = 12  # stages (stem to block11) that see a small surrounding only; squeeze and excite sees the whole crop
 BLANK = 0
@@ -141,12 +141,8 @@ class PPOCRv3Recognizer(nn.Module):
         Raises:
             WeightsError: no such file, a damaged one, or one that holds another network.
         """
-        path = recognizer_path() if path is None else Path(path)
-        model = load_onnx(path)
-        charset = Charset.from_metadata(characters_of(model, path))
-        network = PPOCRv3Network(len(charset))
-        network.load_state_dict(state_from_layers(network.state_dict(), read_layers(model), str(path)))
-        return cls(network, charset)
+        charset = pretrained_charset(path)  # first: its error says more about a file that is no recogniser
+        return cls(PPOCRv3Network.from_pretrained(path), charset)
 
     def train(self, mode: bool = True) -> PPOCRv3Recognizer:
         """Evaluation mode, always: it is frozen."""
@@ -236,11 +232,18 @@ class PPOCRv3Recognizer(nn.Module):
         return crops.to(weight.dtype)
 
 
+def pretrained_charset(path: str | Path | None = None) -> Charset:
+    """Characters of PP-OCRv3's recogniser, from the metadata of its ONNX file (None: the package's)."""
+    path = recognizer_path() if path is None else Path(path)
+    return Charset.from_metadata(characters_of(load_onnx(path), path))
+
+
 def reader_of(network: PPOCRv3Network) -> PPOCRv3Recognizer:
-    """A reader with the present weights of ``network``, in float32 (half precision spoils the features of short words),
-    on its device. It is kept until they are moved, converted or loaded."""
+    """Fold ``network`` into a reader, in float32 (half precision spoils the features of short words), on its device.
+
+    The reader is kept with the network until its weights are moved, converted or loaded.
+    """
     if "reader" not in network.derived:
-        charset = Charset.from_metadata(characters_of(load_onnx(recognizer_path()), recognizer_path()))
         with torch.no_grad():
-            network.derived["reader"] = PPOCRv3Recognizer(network, charset).float()
+            network.derived["reader"] = PPOCRv3Recognizer(network, pretrained_charset()).float()
     return network.derived["reader"]

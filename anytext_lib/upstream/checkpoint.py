@@ -21,7 +21,7 @@ from anytext_lib.upstream.keys import PARTS, KeyMap, State, UnknownKeysError
 POINTER = b"version https://git-lfs"
 DTYPES = {"F32", "F16", "BF16", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL"}  # of safetensors, that are read
 UNUSED = frozenset(SCHEDULE_BUFFERS) | {"cond_stage_model.transformer.text_model.embeddings.position_ids"}
-"""What this library computes instead of storing: kept aside, so that the way back gives the same file."""
+"""Tensors that this library computes: kept aside, so that the way back gives the same file."""
 Place = tuple[str, str]  # part and name of a tensor of an AnyText2Model
 
 

@@ -54,7 +54,7 @@ def meta_model(config: Source | Mapping, tokenizer: Source | None = None) -> Any
 
 
 def account(path: Source, config: Source | Mapping = "sd15") -> Account:
-    """Which tensor of upstream's file is which, without writing anything; errors as in ``from_upstream``."""
+    """Account for every tensor of upstream's file without writing anything; errors as in ``from_upstream``."""
     return account_upstream(read_checkpoint(path), meta_model(config), str(path))
 
 
@@ -100,11 +100,11 @@ def model_from_upstream(path: Source, config: Source | Mapping = "sd15", tokeniz
 
 def _by_part(state: State, found: Account, model: AnyText2Model, path: Source) -> dict[str, State]:
     """Upstream's tensors as state dicts of our parts; CheckpointError for a weight that is NaN or infinite."""
-    maps, parts = key_maps(model), {part: {} for part in PARTS}
-    for name, (part, ours) in found.used.items():
+    parts = {part: {} for part in PARTS}
+    for name, (part, _) in found.used.items():
         storage.require_finite(path, name, state[name], CheckpointError)
-        parts[part][ours] = maps[part].shape_to_ours(ours, state[name])
-    return parts
+        parts[part][name.removeprefix(PARTS[part].prefix)] = state[name]
+    return {part: names.state_to_ours(parts[part]) for part, names in key_maps(model).items()}
 
 
 def _save_tokenizer(root: Path, model: AnyText2Model, tokenizer: Source | None) -> None:
@@ -118,7 +118,7 @@ def _save_tokenizer(root: Path, model: AnyText2Model, tokenizer: Source | None) 
 
 
 def _save_prompts(root: Path) -> None:
-    """What upstream's own application tells every picture, so that ours do not differ for lack of it."""
+    """Write the prompts that upstream's own application adds to every caption."""
     prompts = {"added_prompt": ADDED_PROMPT, "negative_prompt": NEGATIVE_PROMPT}
     (root / "generation.json").write_text(json.dumps(prompts, indent=2) + "\n", encoding="utf-8")
 

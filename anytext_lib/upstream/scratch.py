@@ -54,7 +54,7 @@ class ScratchReport:
 
 def init_from_sd15(path: Source, config: Source | Mapping = "sd15",
                    tokenizer: Source | None = None) -> tuple[AnyText2Model, ScratchReport]:
-    """The scratch model, float32, in evaluation mode.
+    """Build the scratch model, float32, in evaluation mode.
 
     Args:
         path: Stable Diffusion 1.5, as a folder in diffusers' layout or as one file (.ckpt, .safetensors); any dtype.
@@ -112,7 +112,7 @@ def _folder_tensors(root: Path, model: AnyText2Model) -> Iterator[Found]:
 
 
 def _present_name(part: str, name: str) -> str:
-    """diffusers' and transformers' names of today for those of older copies."""
+    """Translate the names that older copies have to those of today's diffusers and transformers."""
     if part == "text_encoder":
         return name.removeprefix("text_model.")
     stem, _, last = name.rpartition(".")
@@ -196,7 +196,7 @@ def _names(model: nn.Module, prefix: str) -> list[str]:
 
 
 def _start(name: str, value: torch.Tensor) -> tuple[str, torch.Tensor | None]:
-    """Origin of a tensor that is no copy inside the model, and what it must equal if that is known."""
+    """Name the origin of a tensor that is not copied within the model, and its value if that is known."""
     part, _, rest = name.partition(".")
     if part in BASE:
         return "Stable Diffusion 1.5", None

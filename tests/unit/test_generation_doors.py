@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw
 from anytext_lib.cli import main
 from anytext_lib.generation import AnyText2Pipeline, Defaults
 from anytext_lib.generation.metadata import read_record
-from anytext_lib.generation.request import UPSTREAM_ADDED, UPSTREAM_NEGATIVE, Capabilities, CapabilityError
+from anytext_lib.generation.request import Capabilities, CapabilityError
 from anytext_lib.models import AnyText2Model
+from anytext_lib.upstream.convert import ADDED_PROMPT, NEGATIVE_PROMPT
 from tests.unit.generation_model import lively_model
 
 LOAD = AnyText2Model.from_pretrained
@@ -196,7 +197,7 @@ def test_a_converted_model_is_told_what_upstream_tells_it(plain, tmp_path, capsy
     assert run("generate", folder, tmp_path / "a", "--prompt", 'a sign "Tea"', *small) == 0, capsys.readouterr().err
     (path,) = (tmp_path / "a").iterdir()
     told = read_record(path)["request"]
-    assert (told["added_prompt"], told["negative_prompt"]) == (UPSTREAM_ADDED, UPSTREAM_NEGATIVE)
+    assert (told["added_prompt"], told["negative_prompt"]) == (ADDED_PROMPT, NEGATIVE_PROMPT)
     plainly = ["--added-prompt", "", "--negative-prompt", ""]
     assert run("generate", folder, tmp_path / "b", "--prompt", 'a sign "Tea"', *small, *plainly) == 0
     assert not np.array_equal(pixels(path), pixels(tmp_path / "b" / path.name)), "the prompts reach the model"

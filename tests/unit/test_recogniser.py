@@ -301,11 +301,11 @@ def test_foreign_files():
 
 def test_layers_that_do_not_fit(monkeypatch):
     layers = read_layers(load_onnx(recognizer_path()))
-    monkeypatch.setattr("anytext_lib.ocr.recogniser.read_layers", lambda model: layers[:-1])
+    monkeypatch.setattr("anytext_lib.ocr.network.read_layers", lambda model: layers[:-1])
     with pytest.raises(WeightsError, match="194 tensors of weights, PP-OCRv3's recogniser 196: it is another network"):
         PPOCRv3Recognizer.from_pretrained()
     layers[3] = {**layers[3], "weight": layers[3]["weight"][:, :, :1]}
-    monkeypatch.setattr("anytext_lib.ocr.recogniser.read_layers", lambda model: layers)
+    monkeypatch.setattr("anytext_lib.ocr.network.read_layers", lambda model: layers)
     with pytest.raises(WeightsError, match=r"\.onnx does not fit .* at backbone\.block_list\.1\._depthwise_conv"):
         PPOCRv3Recognizer.from_pretrained()
 

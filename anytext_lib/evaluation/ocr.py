@@ -105,7 +105,7 @@ class Judged(NamedTuple):
 
 def _data(annotations: str | os.PathLike, images: str | os.PathLike | None, pictures: Sequence[Picture],
           missing: Sequence[str]) -> dict[str, Any]:
-    """What was looked at."""
+    """Identify the annotation file, and count the pictures."""
     folder = Path(images or pictures[0].path.parent).resolve().name
     return {"annotations": {"name": Path(annotations).name, "sha256": sha256(annotations)},
             "pictures": {"folder": folder, "items": len({picture.item for picture in pictures}),
@@ -113,7 +113,7 @@ def _data(annotations: str | os.PathLike, images: str | os.PathLike | None, pict
 
 
 def _about_readings(readings: Mapping[str, Readings], judged: Sequence[Judged], max_lines: int) -> dict[str, Any]:
-    """How lines were cut out, and which were read."""
+    """Count the lines that each crop gave, and list those that could not be cut out."""
     return {
         "crops": {name: {"height": HEIGHT, "width": WIDTH, "protocols": [j.rule.name for j in judged if j.crop == name]}
                   for name in readings},

@@ -158,7 +158,7 @@ def make_scheduler(name: str, model) -> SchedulerMixin:
 
 
 def check_scheduler(scheduler: SchedulerMixin, model, eta: float = 0.0) -> None:
-    """RequestError where a scheduler does not fit the model, or does not know the ``eta`` that is asked for."""
+    """Raise RequestError where a scheduler does not fit the model, or has no parameter ``eta`` and one is given."""
     found = scheduler.config.get("prediction_type", "epsilon")
     if found != model.prediction_type:
         raise RequestError(f"the scheduler expects a model that predicts {found!r}, this one predicts "
@@ -207,7 +207,7 @@ def _parameters(scheduler: SchedulerMixin) -> set[str]:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is told after every step.
+    """State of a run, given to the callback after every step.
 
     Attributes:
         step: 1 to ``steps``. ``timestep``: in 0..999. ``pictures``: which pictures of the run are being made.

@@ -54,11 +54,9 @@ def read_picture(source: Any, what: str) -> np.ndarray:
     return np.array(np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array)
 
 
-def source_record(source: Any) -> dict | None:
+def source_record(source: Any) -> dict:
     """Where a picture comes from, to be found again: {"path", "sha256"}, the hash of its pixels; the path is None for
     an array."""
-    if source is None:
-        return None
     path = str(Path(source).resolve()) if isinstance(source, str | os.PathLike) else None
     return {"path": path, "sha256": pixel_hash(read_picture(source, "picture"))}
 

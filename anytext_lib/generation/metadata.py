@@ -44,7 +44,7 @@ def make_record(pipeline, items: Sequence, settings: Settings, batch: Sequence, 
 
 
 def computed(pipeline) -> dict[str, Any]:
-    """Where and with what a pipeline computes."""
+    """Device, precision and versions that a pipeline computes with."""
     device = pipeline.placement.device
     return {"device": _device_name(device), "dtype": str(pipeline.model.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads() if device.type == "cpu" else None,
@@ -61,7 +61,8 @@ def request_record(item) -> dict[str, Any]:
     lines = [{field.name: getattr(line, field.name) for field in fields(Line)} for line in request.lines]
     for line in lines:
         line["font"] = _absolute(line["font"])
-        line["style_image"] = source_record(line["style_image"])
+        if line["style_image"] is not None:
+            line["style_image"] = source_record(line["style_image"])
         if line["color"] is not None and not isinstance(line["color"], str):
             line["color"] = [int(value) for value in line["color"]]
     return found | {"lines": lines, "image": item.source}
@@ -127,7 +128,7 @@ def model_record(folder: str | os.PathLike) -> dict[str, str]:
 
 
 def differences(record: dict[str, Any], pipeline) -> list[str]:
-    """In what a pipeline differs from the one that made an image, as sentences; bits may differ then."""
+    """Sentences on how a pipeline differs from the one that made an image: where there are any, bits may differ."""
     now = computed(pipeline)
     found = [f"{name} was {old!r} and is {now[name]!r} now" for name, old in record["computed"].items()
              if now.get(name) != old]

@@ -39,7 +39,7 @@ class Prepared:
 
     Attributes:
         request: with the region of every line, and with what the defaults filled in: the same again when prepared.
-        sample: what the model is told, at the size at which it works.
+        sample: the input of the model, at the size at which it works.
         styles: for each line, ink (h, w) float32 in [0, 1] of the picture that it imitates, or None.
         original: the picture to edit as it was given, (H, W, 3) uint8; None when generating.
         inside: (H, W) bool, the regions on ``original``.
@@ -67,7 +67,7 @@ def default_size(model, defaults: Defaults) -> tuple[int, int]:
 
 
 def prepare(request: Request, model, defaults: Defaults | None = None) -> Prepared:
-    """Check a request and draw what the model is told.
+    """Check a request and draw the model's input.
 
     Raises:
         RequestError: says which line is wrong, and what to do.
@@ -85,9 +85,11 @@ def prepare(request: Request, model, defaults: Defaults | None = None) -> Prepar
                      model.writenet.config.glyph_scale, caption, _fitted(original, size))
     height, width = (None, None) if original is not None else size
     told = replace(request, lines=_placed(request, lines), mask=None, width=width, height=height)
-    inside = None if original is None else _inside(lines, source_size)
-    return Prepared(told, sample, [style_ink(line.style) for line in lines], original, inside,
-                    source_record(request.image))
+    styles = [style_ink(line.style) for line in lines]
+    if original is None:
+        return Prepared(told, sample, styles)
+    inside = np.any([position_mask(line.polygon, source_size) for line in lines], axis=0)
+    return Prepared(told, sample, styles, original, inside, source_record(request.image))
 
 
 def style_ink(picture: np.ndarray | None) -> torch.Tensor | None:
@@ -101,7 +103,7 @@ def style_ink(picture: np.ndarray | None) -> torch.Tensor | None:
 
 
 def composited(made: np.ndarray, prepared: Prepared) -> np.ndarray:
-    """What was made (H, W, 3) uint8 inside the regions, the picture that was given, exactly, outside of them."""
+    """Put a made picture (H, W, 3) uint8 inside the regions of the one that was given, which stays exact outside."""
     return np.where(prepared.inside[..., None], made, prepared.original)
 
 
@@ -138,7 +140,7 @@ def _fitted(picture: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | N
 
 def _sample(lines: list[PlacedLine], size: tuple[int, int], glyph_scale: int, caption: str,
             image: np.ndarray | None) -> Sample:
-    """What the model is told; polygons are in pixels of the sample."""
+    """The input of the model; polygons are in pixels of the sample."""
     try:
         masks = [position_mask(line.polygon, size) for line in lines]
         quads = [line_quad(mask).numpy() for mask in masks]
@@ -167,13 +169,9 @@ def _sample(lines: list[PlacedLine], size: tuple[int, int], glyph_scale: int, ca
 
 
 def _placed(request: Request, lines: list[PlacedLine]) -> tuple:
-    """The request's lines with the regions that they were given; those that were quoted become lines."""
+    """The request's lines, quoted words among them, each with the region where it was placed."""
     joined = join_lines(request.prompt, request.lines)
     return tuple(replace(line, region=placed.polygon.tolist()) for line, placed in zip(joined, lines, strict=True))
-
-
-def _inside(lines: list[PlacedLine], size: tuple[int, int]) -> np.ndarray:
-    return np.any([position_mask(line.polygon, size) for line in lines], axis=0)
 
 
 # what the model was not trained for

@@ -269,7 +269,7 @@ def _normal(text):
 
 
 def image_caption(prompt: str, added: str = "", literal: bool = False) -> str:
-    """What the UNet is told: the prompt with a ``*`` for each quoted word (``literal`` keeps them), and ``added``."""
+    """Caption of the UNet: the prompt with a ``*`` for each quoted word (``literal`` keeps them), and ``added``."""
     caption = prompt.replace(PLACEHOLDER, " ")
     if not literal:
         caption = _QUOTED.sub(lambda match: f" {PLACEHOLDER} " if "".join(g or "" for g in match.groups()).strip()
@@ -279,7 +279,7 @@ def image_caption(prompt: str, added: str = "", literal: bool = False) -> str:
 
 
 def text_caption(lines: int) -> str:
-    """What WriteNet is told: a ``*`` for each line; the empty string without lines."""
+    """Caption of WriteNet: a ``*`` for each line; the empty string without lines."""
     return PHRASE + " , ".join([PLACEHOLDER] * lines) + " . " if lines else ""
 
 

@@ -37,7 +37,7 @@ class PartPlacement:
 
     @property
     def device(self) -> torch.device:
-        """Where is computed."""
+        """Device of the computations."""
         return self.model.device if self.offload is None else self.offload
 
     def move(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
@@ -139,7 +139,7 @@ def draw_noise(jobs: Sequence[Job], like: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def kept_latents(model, placement: PartPlacement, items: Sequence[Prepared], noise: torch.Tensor) -> Kept:
-    """What stays of the images of a batch, for ``Settings.blend``."""
+    """Latents of the images of a batch to keep outside of the regions, for ``Settings.blend``."""
     batch = collate([item.sample for item in items]).to(placement.device)
     with placement.using("vae"):
         clean = model.encode(batch.images, sample=False).float()

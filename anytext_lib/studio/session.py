@@ -79,7 +79,7 @@ class Studio:
         return Sketch(width, height)
 
     def plan(self) -> Plan:
-        """What suits the model; pictures that are edited are blended into their surroundings."""
+        """The model's own settings; pictures that are edited are blended into their surroundings."""
         return Plan(replace(self.pipeline.default_settings(), blend=True))
 
     def make(self, sketch: Sketch, plan: Plan, told: Callable[[str, Progress], None] | None = None

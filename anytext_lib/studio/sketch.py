@@ -83,13 +83,13 @@ class Sketch:
         return replace(self, width=width, height=height, boxes=(), picture=picture)
 
     def request(self) -> Request:
-        """What the pipeline is asked for; the pipeline checks it."""
+        """The sketch as a request, which the pipeline checks."""
         lines = [Line(box.text, box.quad, font=box.font, color=box.color) for box in self.boxes]
         size = {} if self.picture is not None else {"width": self.width, "height": self.height}
         return Request(self.prompt, lines, image=self.picture, glyph_font=self.glyph_font, **size)
 
     def described(self) -> str:
-        """What is drawn, in words, for those who do not see it."""
+        """The drawing in words, for those who do not see it."""
         boxes = [f"line {i} “{box.text}” at x {box.left:.0f}, y {box.top:.0f}, {box.right - box.left:.0f} wide, "
                  f"{box.bottom - box.top:.0f} high" for i, box in enumerate(self.boxes, 1)]
         paper = "empty paper" if self.picture is None else "the picture to edit"

@@ -38,16 +38,12 @@ UPWARD: set[tuple[str, str]] = {
     ("db.__main__", "cli"), ("models.anytext2", "upstream.convert"),
 }
 CIRCLES: set[frozenset[str]] = {
-    frozenset({"generation.capabilities", "generation.prompts", "generation.request"}),
     frozenset({"models.anytext2", "upstream.convert"}),
 }
 MODULE_NAMES: set[str] = {
-    "crops", "detector", "measure", "network", "objective", "pictures",
-    "provenance", "sampling", "scratch", "storage", "terms", "training", "weights",
+    "storage",
 }
-CLASS_NAMES: set[str] = {
-    "Progress",
-}
+CLASS_NAMES: set[str] = set()
 OFTEN = {"__init__", "__main__", "command", "cli"}
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 import ipywidgets as w
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
+from IPython.display import Javascript
 from traitlets import Unicode
 
 from anytext_lib.data.fonts import load_fonts
@@ -32,6 +33,17 @@ MARKS = {"status": "transparent", "note": "var(--jp-warn-color1,#b26a00)", "aler
 ANY, OWN = "(any)", "the model's"  # a choice without a value shows up empty in a list: these stand for None
 FORM = {"layout": w.Layout(width="330px"), "style": {"description_width": "110px"}}
 INK = "#cc2222"  # the colour that a line gets first when it is to have one
+
+
+SWATCH = "anytext-colour"  # CSS class of the colour fields
+NAME_SWATCHES = f"""
+const name = () => document.querySelectorAll(".{SWATCH}").forEach(field => {{
+    const swatch = field.querySelector("input[type=color]"), label = field.querySelector("label");
+    if (swatch && label) swatch.setAttribute("aria-label", "swatch of " + label.textContent);
+}});
+new MutationObserver(name).observe(document.body, {{childList: true, subtree: true}});
+name();
+"""
 
 
 class DrawingArea(MultiCanvas):
@@ -65,9 +77,11 @@ class StudioApp(w.VBox):
             self._buttons[label].on_click(lambda _, action=action: action())
         self._buttons["Generate"].button_style = "primary"
         self._form = BoxForm(self.sketch, self.add)
+        names = w.Output()  # the swatch of ipywidgets' ColorPicker has no accessible name of its own
+        names.append_display_data(Javascript(NAME_SWATCHES))
         drawing = w.VBox([self._stage, w.HBox([*self._buttons.values()]), self._message, self._form, self._rows])
         super().__init__([w.HBox([drawing, self._fields], layout=w.Layout(flex_flow="row wrap")),
-                          self._preview, self._results])
+                          self._preview, self._results, names])
         self._set_stage()
 
     # what one can do
@@ -250,6 +264,7 @@ class Row(w.HBox):
                                    layout=w.Layout(width="90px"))
         self._color = w.ColorPicker(value=box.color or INK, description=f"colour {number}",
                                     layout=w.Layout(width="175px"), style={"description_width": "60px"})
+        self._color.add_class(SWATCH)
         self._font = w.Dropdown(options=[ANY, *load_fonts()], value=box.font or ANY, description=f"font {number}",
                                 layout=w.Layout(width="180px"), style={"description_width": "50px"})
         remove = w.Button(description="remove", tooltip=f"remove line {number}", layout=w.Layout(width="80px"))

@@ -70,7 +70,8 @@ def lab(tmp_path_factory):
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}",
              "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={TOKEN}",
-             "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+             "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None",
+             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
             stdout=file, stderr=subprocess.STDOUT, env=os.environ | places)
     try:
         wait_for_server(port, server, log)
@@ -209,19 +210,28 @@ def test_drawing_and_button_are_seen_together_and_named(page):
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     names = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
     assert any(role == "Canvas" and "line 1 “Garden” at x" in name for role, name in names)
+    assert [name for role, name in names if role == "ColorWell"] == ["swatch of colour 1", "swatch of colour 2"]
     for wanted in ("line 1", "colour 1", "x", "y", "width", "height", "Add box"):
         assert wanted in [name for _, name in names], wanted
 
 
-def test_messages_can_be_read_in_the_dark_theme(page):
-    """At least 4.5 to 1, as WCAG 2 asks for."""
-    assert page.evaluate("document.body.dataset.jpThemeName") == "JupyterLab Dark"
-    texts, ground = page.evaluate("""() => [
+def messages_and_ground(page) -> tuple[list[str], str]:
+    """Colours of the application's messages, and of the page behind them."""
+    return page.evaluate("""() => [
         [...document.querySelectorAll(".jp-OutputArea [role=status], .jp-OutputArea [role=note]")].map(
             element => getComputedStyle(element).color),
         getComputedStyle(document.querySelector(".jp-Notebook")).backgroundColor]""")
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+def test_messages_can_be_read_in_both_themes(page, theme):
+    """At least 4.5 to 1, as WCAG 2 asks for."""
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+    page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme)
+    page.wait_for_timeout(1000)  # its style sheet is being loaded
+    texts, ground = messages_and_ground(page)
     assert len(texts) >= 2 and all(contrast(text, ground) >= 4.5 for text in texts), (texts, ground)
-    assert contrast("rgb(0, 0, 0)", ground) < 4.5, "the ground is dark"
+    assert (contrast("rgb(0, 0, 0)", ground) < 4.5) == theme.endswith("Dark"), ground
 
 
 def contrast(one: str, other: str) -> float:

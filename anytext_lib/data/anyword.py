@@ -177,7 +177,7 @@ def load_schema() -> dict:
 
 @functools.cache
 def wording(name: str) -> str:
-    """What a field, "entry", "annotation" or "point" must be, in the words of the schema."""
+    """The schema's description of a field, or of "entry", "annotation" or "point"."""
     parts = load_schema()["$defs"]
     fields = parts["entry"]["properties"] | parts["annotation"]["properties"]
     return (fields | parts)[name]["description"]

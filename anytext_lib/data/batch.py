@@ -1,4 +1,4 @@
-"""One training sample as arrays, a batch of them as tensors, and the way from the one to the other."""
+"""One training sample as arrays, a batch of samples as tensors, and the conversion between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anytext_lib.data.lines import TextLines
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with everything that AnyText2 is told about its text; L lines, arrays are owned by the sample.
+    """One image with all text conditions of AnyText2; L lines, arrays are owned by the sample.
 
     Attributes:
         image: (H, W, 3) uint8, RGB. ``masked_image``: (H, W, 3) uint8; editing: the image with the lines' regions
@@ -62,7 +62,7 @@ class AnyTextBatch:
         positions: (L, 1, H, W) in {0, 1}. ``colors``: (L, 3) in 0..255, or 500.
         font_hints: (B, 1, H, W) in {0, 1}. ``invalid_mask``: (B, 1, H, W) in {0, 1}.
         editing: (B,) bool. ``names``: B strings. ``indices``: (B,) int64.
-        dropped, skipped: the reports of all samples, to be counted and shown by whoever trains.
+        dropped, skipped: the reports of all samples, for training to count and show.
     """
 
     images: torch.Tensor

@@ -1,4 +1,4 @@
-"""AnyWord as a data set of samples: what item i is depends on the seed, the epoch and i, on nothing else."""
+"""Data set of samples in the AnyWord form; item i depends on the seed, the epoch and i only."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def read_record(record: AnnotatedImage) -> np.ndarray:
 
 
 class AnyWordDataset(Dataset):
-    """Samples of annotated pictures, made when they are asked for.
+    """Samples of annotated pictures, built on access.
 
     Workers, ranks and a resumed run agree on every item.  A picture that cannot be read is skipped: the next one of the
     data set takes its place, a BadImageWarning says so, and ``Sample.skipped`` and ``AnyTextBatch.skipped`` carry the
-    report from the workers to whoever trains.
+    report from the workers to the training process.
 
     Args:
         records: annotated pictures: a list, or an index that reads them when asked.  If it has a method ``wm_scores()``

@@ -28,7 +28,7 @@ _REFERENCE = 48  # pixels per em at which a text is measured first
 
 @dataclass(frozen=True)
 class GlyphBox:
-    """Where a line is drawn: the minimum-area rectangle of its polygon.
+    """Box that a line is drawn into: the minimum-area rectangle of its polygon.
 
     Attributes:
         center: (x, y) in pixels. ``width``, ``height``: along and across the direction of writing, in pixels.

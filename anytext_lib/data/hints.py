@@ -1,4 +1,4 @@
-"""What a sample tells the model besides the glyphs: captions, position masks and font hints, with their randomness.
+"""Captions, position masks and font hints: the conditions of a sample besides its glyphs, with their randomness.
 
 Source: AnyText2 ``t3_dataset.py`` (``draw_font_hint`` for the hints).
 """
@@ -38,7 +38,7 @@ def text_caption(lines: int, rng: np.random.Generator) -> str:
 
 def image_caption(caption: str, rng: np.random.Generator, max_words: int = MAX_WORDS,
                   wm_score: float | None = None) -> str:
-    """The caption of an image, as the model is given it.
+    """Prepare the caption of an image for the model.
 
     A ``*`` becomes a space, because it would be taken for a line.  A caption that is too long keeps its first
     sentence and as many others, drawn at random and left in their order, as there is room for.

@@ -40,7 +40,7 @@ class StaleIndexError(AnyTextError, ValueError):
 
 @dataclass(frozen=True)
 class IndexStamp:
-    """What an index was built from.
+    """Origin and size of an index, stored in it.
 
     Attributes:
         entries: number of entries. ``rows``: entries of every batch but the last. ``lines``: lines of text in all.
@@ -103,7 +103,7 @@ class AnyWordIndex(Sequence[AnnotatedImage]):
 
         Args:
             cache: folder for the index; by default beside the JSON, or in ``cache_folder()`` if that cannot be
-                written. ``rebuild``: build in any case. ``report``: is told what happens and why.
+                written. ``rebuild``: build in any case. ``report``: called with messages on what happens and why.
 
         Raises:
             MissingFileError: no such JSON. AnyWordError: it is malformed (nothing is written then).
@@ -236,7 +236,7 @@ def write_index(images: Iterable[AnnotatedImage], target: str | os.PathLike,
                 writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
                 count, lines = count + len(rows), lines + sum(len(row["lines"]) for row in rows)
             made = stamp(count, lines) if stamp else IndexStamp(count, ROWS, lines, ".", 0, 0, "")
-            # what is known at the end only goes with a last batch, which is empty
+            # the stamp is known at the end only, and goes with a last, empty batch
             note = {STAMP: json.dumps(asdict(made))}
             writer.write_batch(pa.RecordBatch.from_pylist([], schema), custom_metadata=pa.KeyValueMetadata(note))
     return made
@@ -268,14 +268,14 @@ def read_stamp(path: str | os.PathLike) -> IndexStamp:
 
 
 def cache_folder() -> Path:
-    """Where indices go that cannot lie beside their JSON: $ANYTEXT_CACHE, else ``anytext`` in the user's cache."""
+    """Folder for indices that cannot lie beside their JSON: $ANYTEXT_CACHE, else ``anytext`` in the user's cache."""
     if os.environ.get(CACHE):
         return Path(os.environ[CACHE])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anytext"
 
 
 def _places(source: Path, cache: str | os.PathLike | None) -> list[Path]:
-    """Where the index of ``source`` may lie, the preferred place first."""
+    """Paths at which the index of ``source`` may lie, the preferred one first."""
     digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
     stored = f"{source.stem}-{digest}.arrow"
     if cache is not None:

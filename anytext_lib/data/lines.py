@@ -30,7 +30,7 @@ class BadLineWarning(UserWarning):
 
 @dataclass(frozen=True)
 class TextLines:
-    """Where the lines of a batch are and what they say.
+    """Positions and texts of the lines of a batch.
 
     The geometry stays on the CPU whatever the device of the images: crop sizes are needed by the host, and reading
     them back from a GPU would make every training step wait.

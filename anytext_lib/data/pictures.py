@@ -1,6 +1,6 @@
 """Picture files: their names below a data root, and the one way in which the library turns them into pixels.
 
-What a viewer shows is what is read, because polygons are drawn on what a viewer shows:
+Pixels are those that a viewer shows, because polygons are drawn there:
 
 - turned upright as its EXIF orientation says; of a picture with several frames or pages the first;
 - transparent parts over white; palettes, grey, CMYK and the like as RGB;
@@ -63,7 +63,7 @@ def picture_size(source: bytes | str | os.PathLike) -> tuple[int, int]:
 
 
 def decode_picture(source: bytes | str | os.PathLike) -> tuple[np.ndarray | None, str]:
-    """(``read_picture`` of ``source``, ''), or (None, why it cannot be read), for those who count and go on."""
+    """(``read_picture`` of ``source``, ''), or (None, why it cannot be read), for callers that count failures."""
     try:
         return read_picture(source), ""
     except PictureError as error:
@@ -174,7 +174,7 @@ def clean_name(name: str) -> str:
 
 
 def locate(root: Path, name: str) -> Path:
-    """Where the picture ``name`` (from ``clean_name``) lies: ``root / name``, or its NFC or NFD form if that is there.
+    """Path of the picture ``name`` (from ``clean_name``): ``root / name``, or its NFC or NFD form if that exists.
 
     macOS lists file names in the form NFD, and other systems keep what they were given.
     """

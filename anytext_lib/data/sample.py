@@ -1,4 +1,4 @@
-"""From a picture and its annotation to what the model is told about its text.
+"""Build a training sample from a picture and its annotation.
 
 Source: AnyText2 ``t3_dataset.py`` (``T3DataSet.__getitem__``).  Nothing of the annotation is changed, polygons are
 scaled with the picture, and a picture without lines has no line.
@@ -32,7 +32,7 @@ class SampleConfig:
         mask_ratio: probability of an editing sample; the others are generation samples.
         font_hint_prob: probability that a line has a font hint. ``font_hint_area``: least and most of a line that is
             kept. ``font_hint_randaug``: whether its content is moved (see ``font_hint``).
-        color_prob: probability that a line's colour, where it is known, is told.
+        color_prob: probability that a sample carries the colour of a line, where it is known.
         wm_thresh: pictures with a higher watermark score are left out (by the data set); 1.0 keeps all.
         rand_font: draw glyphs in a random font of those that can write the text.
         glyph_scale: size of ``Sample.glyphs`` over that of the picture, 1 or 2.

@@ -28,7 +28,7 @@ def normal_text(text: str) -> str:
 
 
 def text_fault(text: str) -> str:
-    """What keeps a text in its one form from being text: a control character, or half of a pair of UTF-16; or ''."""
+    """Describe the first control character or half of a UTF-16 pair in a text in its one form; '' if there is none."""
     bad = [] if text.isprintable() else [c for c in text if unicodedata.category(c) in ("Cc", "Cs")]
     return f"has a character that is no text, U+{ord(bad[0]):04X}: remove it, or write it anew" if bad else ""
 

@@ -74,7 +74,7 @@ class DataProblem:
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """The remedy for problems of this kind."""
         return REMEDIES[self.kind]
 
     def __str__(self) -> str:
@@ -158,7 +158,7 @@ def check_data(path: str | os.PathLike, *, images: str = "decode", max_chars: in
             drawn at random; every entry is still counted and looked at for duplicates.
         ignore: kinds of problems that do not count. ``limit``: problems of a kind to keep.
         fonts: font files that can write texts, besides the fonts of the course.
-        progress: is told the number of entries read, after every thousand.
+        progress: called with the number of entries read, after every thousand.
 
     Raises:
         MissingFileError: there is no such file, or font. OptionError: an option has a wrong value.
@@ -291,7 +291,7 @@ class _Check:
         return lines
 
     def _line(self, line: Any, j: int, size, broken: set[str]) -> Iterator[tuple[str, str, str]]:
-        """(kind, field, what) for the problems of a line that training takes, but that are no good."""
+        """Yield (kind, field, what) for problems of a line that would not stop training from reading it."""
         self.report.lines += 1
         if not isinstance(line, dict):
             return
@@ -363,7 +363,7 @@ def text_faults(text: str, max_chars: int, fonts: Sequence[str] = ()) -> Iterato
 
 
 def _gap(text: str, fonts: Sequence[str]) -> str:
-    """What keeps every font from writing ``text``."""
+    """Name the characters that keep every font from writing ``text``."""
     known = frozenset().union(*(characters_of(font) for font in (*load_fonts(), *fonts)))
     missing = [c for c in dict.fromkeys(text) if c not in known]
     if not missing:

@@ -136,7 +136,7 @@ def index(options: Namespace) -> int:
 
 
 class _Progress:
-    """Tells how far a long check is, on standard error, every ten seconds."""
+    """Print the progress of a long check on standard error, every ten seconds."""
 
     def __init__(self):
         self.told = time.monotonic()

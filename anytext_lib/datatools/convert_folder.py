@@ -41,7 +41,7 @@ class ConversionError(AnyTextError, ValueError):
 
 @dataclass
 class Conversion:
-    """What was converted.
+    """Outcome of a conversion.
 
     Attributes:
         output: the annotation file written. ``form``: "csv", "jsonl" or "icdar".
@@ -226,7 +226,7 @@ def _natural(path: Path) -> list:
 
 @dataclass(frozen=True)
 class Place:
-    """Where something stands: a file, and the number of its line from 1 (0: the file as a whole)."""
+    """A place in a file: the number of the line, from 1 (0: the file as a whole)."""
 
     file: Path
     line: int
@@ -257,7 +257,7 @@ class FoundLine:
 
 
 class _Fault(ValueError):
-    """What is wrong with a line, and the remedy."""
+    """A malformed line; the message says what is wrong, and the remedy."""
 
 
 def read_csv(path: Path) -> Iterator[FoundLine]:

@@ -114,11 +114,10 @@ def _pieces(text: str, face, gap: float) -> list[tuple[float, str]]:
     return pieces
 
 
-def box_corners(box: tuple[float, float, float, float], margin: float = 0.0) -> np.ndarray:
-    """Corners (4, 2) tl, tr, br, bl of a box, grown by ``margin`` on each side."""
+def box_corners(box: tuple[float, float, float, float]) -> np.ndarray:
+    """Corners (4, 2) float64, tl, tr, br, bl, of a box (left, top, right, bottom)."""
     left, top, right, bottom = box
-    grown = (left - margin, top - margin, right + margin, bottom + margin)
-    return np.array([[grown[0], grown[1]], [grown[2], grown[1]], [grown[2], grown[3]], [grown[0], grown[3]]])
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
 
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Plans of the lines of a scene, and the brush: panels, letters, outlines, shadows and what makes a line illegible."""
+"""Plan and paint the lines of a scene: panels, letters, outlines, shadows, and spoilt lines that nobody can read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARGIN = 0.1  # of the letter height: space between the ink and the polygon, as 
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """What scenes are made of; the default is everything that there is.
+    """Choices for rendering scenes; the default allows all fonts, backgrounds and signs.
 
     Attributes:
         fonts: names of the fonts to choose from; where none of them can write a text, or with None, all are.

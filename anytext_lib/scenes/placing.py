@@ -1,4 +1,4 @@
-"""Where the lines of a scene go: stacked or scattered, tilted, in perspective, inside the picture, not overlapping."""
+"""Place the lines of a scene: stacked or scattered, tilted, in perspective, inside the picture, not overlapping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anytext_lib.scenes.lettering import box_corners, transform
 
 @dataclass(frozen=True)
 class PlacedBoxes:
-    """Boxes that have found their place on a picture.
+    """Boxes placed on a picture.
 
     Attributes:
         matrices: (n, 3, 3), from a box centred on 0 (pixels, before perspective) to edge coordinates of the picture.

@@ -83,7 +83,7 @@ def render_scene(seed: int, size: int | tuple[int, int] = 512, *, texts: Sequenc
             of a scene at least stays valid.
         background: a name in ``BACKGROUNDS``; by default one is drawn.
         effects: perspective, tilt, shadows, blur, uneven light and noise; False leaves them all out.
-        style: what there is to choose from.
+        style: fonts, backgrounds and inks to choose from.
 
     Raises:
         ValueError: an argument is out of range, or ``texts`` do not fit on the picture. MissingGlyphError: no font

@@ -39,12 +39,12 @@ class SceneDataset(Dataset):
     Args:
         config: how samples are made; None takes generation samples of 64 x 192 pixels.
         seed: of everything random.
-        split: "train", "validation" or "test": whose words are written (see ``scene_words``).
+        split: "train", "validation" or "test": whose words are written (see ``words``).
         epoch_length: number of scenes.
         invented: probability of a made-up word in a scene of "train"; the other splits have real words only.
         effects: tilt, perspective, shadows, blur, uneven light and noise; off, letters stand upright and clear.
         caption_dropout: probability that the image caption is empty, so that the model can be guided.
-        style: what the scenes are made of.
+        style: fonts, backgrounds and inks to choose from.
         two_lines: probability of a second line.
         chinese: probability that a line is a Chinese word of two characters.
         cache: keep the samples in memory, compressed to about 20 KiB each, so that only the first epoch draws.
@@ -80,8 +80,7 @@ class SceneDataset(Dataset):
         self.epoch = int(epoch)
 
     def scene(self, i: int) -> Scene:
-        """The scene of item ``i``; words that find no room in their fonts are drawn again in
-        another scene."""
+        """Render the scene of item ``i``; words that do not fit are drawn again, in another scene."""
         rng = self._rng(_SCENE, i)
         while True:
             texts, seed = self._texts(rng), int(rng.integers(2**48))

@@ -28,6 +28,7 @@ lab: setup ## open the course in JupyterLab, on copies of your own in work/
 
 test: setup ## lint, then run every test, the notebooks included
 	@$(IN) ruff check --quiet .
+	@$(IN) mypy --no-error-summary
 	@$(IN) pytest --numprocesses=$(JOBS) --dist=worksteal $(PYTEST_ARGS)
 
 portable: setup ## measure how far every recorded number spreads over instruction sets and threads (hours; goes on)
@@ -36,8 +37,9 @@ portable: setup ## measure how far every recorded number spreads over instructio
 elsewhere: setup ## golden tests and notebooks 03 05 06 08 14 as on two other processors (SSE4.1; AVX2)
 	@$(IN) tests.portability --fast --jobs $(JOBS)
 
-lint: setup ## check the style of the code and the notebooks
+lint: setup ## check the style of the code and the notebooks, and the calls and names of the library (mypy)
 	@$(IN) ruff check .
+	@$(IN) mypy
 
 bench: setup ## time the OCR losses against a reference that works as upstream does
 	@$(IN) pytest tests/benchmarks --benchmark-only $(PYTEST_ARGS)
@@ -49,5 +51,5 @@ lock: setup ## write requirements.lock anew from pyproject.toml (UPGRADE=--upgra
 	@.venv/bin/python .ci/lock.py $(UPGRADE)
 
 clean: ## remove .venv, caches and executed notebooks
-	rm -rf .venv .venv.previous .setup.log .pytest_cache .ruff_cache .hypothesis .benchmarks build *.egg-info
+	rm -rf .venv .setup.log .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,6 @@
 """Makes the virtual environment .venv of this repository and installs the course into it.
 
 Usage: python3 .ci/setup.py        (what `make setup` does; only the standard library is used)
-
 PYTHON=python3.12             the interpreter to build with (default: this one, or the first suitable one on PATH)
 TORCH_INDEX_URL=https://...   a further package index, for example one with CPU builds of torch for Linux
 
@@ -80,8 +79,8 @@ class Environment:
             raise Problem(f"{self.folder} exists, but this script did not make it and will not touch it.\n"
                           f"  What to do: move it away or delete it (rm -rf .venv), then run the same command again.")
         version, _, complaint = probe(self.python)
-        other = wanted and choose_python(wanted)[0][:2] != version[:2]
-        if complaint or other or f'"root": {json.dumps(str(self.root))}' not in text or '"building"' in text:
+        here = f'"root": {json.dumps(str(self.root))}' in text and '"building"' not in text
+        if complaint or not here or wanted and choose_python(wanted)[0][:2] != version[:2]:
             return "build"
         return "ready" if text == self.mark("complete") else "update"
 

@@ -13,6 +13,7 @@ from anytext_lib.course.checks import (
     expect,
     expect_int,
     expect_tensor,
+    expect_value,
     is_unanswered,
     is_untouched,
     passed,
@@ -42,6 +43,18 @@ def test_an_untouched_function_is_told_from_one_without_return():
     with pytest.raises(NotYet, match="f returns nothing .* `return` missing"):
         result_of("f", forgetful, 1)
     assert result_of("f", max, 1, 2) == 2 and result_of("f", lambda x: 0, 1) == 0
+
+
+def test_a_value_gets_the_hint_of_its_mistake():
+    mistakes = {"upside down": torch.tensor([0.5, 0.25]), "too large": torch.tensor([4.0, 8.0])}
+    right = torch.tensor([2.0, 4.0])
+    expect_value(right + 1e-6, right, mistakes, "no")
+    for wrong, hint in ((1 / right, "upside down"), (2 * right, "too large"), (right + 1, "^no$"), (right[:1], "^no$")):
+        with pytest.raises(NotYet, match=hint):
+            expect_value(wrong, right, mistakes, "no")
+    expect_value(2.0, 2, {"twice": 4}, "no", 0.0, 1e-6)
+    with pytest.raises(NotYet, match="twice"):
+        expect_value(4.001, 2, {"twice": 4}, "no", 0.0, 0.1)
 
 
 def test_errors_of_an_answer_are_one_line_with_the_place():

@@ -204,6 +204,13 @@ def test_readme_begins_with_the_two_commands():
     assert used <= make_targets()
 
 
+def test_lint_and_test_check_style_and_types():
+    recipes = dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t[^\n]*\n)+)", (ROOT / "Makefile").read_text(), flags=re.M))
+    for target in ("lint", "test"):
+        assert re.search(r"\$\(IN\) ruff check ", recipes[target]) and re.search(r"\$\(IN\) mypy\b", recipes[target])
+    assert ".mypy_cache/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_continuous_integration_runs_the_readme_test_command():
     assert re.search(r"^make test$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
 

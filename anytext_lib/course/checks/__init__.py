@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import linecache
+import math
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -97,6 +98,25 @@ def expect_tensor(got: Any, shape: tuple[int, ...], hint: str) -> None:
     expect(isinstance(got, torch.Tensor), f"{hint} Not a {type(got).__name__}: a tensor is wanted.")
     expect(tuple(got.shape) == tuple(shape),
            f"{hint} Yours has the shape {tuple(got.shape)}, wanted is {tuple(shape)}.")
+
+
+def expect_value(got: Any, right: Any, mistakes: Mapping[str, Any], otherwise: str, rtol: float = 1e-5,
+                 atol: float = 1e-8) -> None:
+    """Raise NotYet unless `got` is `right`: with the hint for the mistake that gives `got`, else with `otherwise`.
+
+    `mistakes` holds what typical wrong answers give, numbers or tensors as `right` is, by the hint for it.
+    """
+    if _close(got, right, rtol, atol):
+        return
+    for hint, wrong in mistakes.items():
+        expect(not _close(got, wrong, rtol, atol), hint)
+    raise NotYet(otherwise)
+
+
+def _close(got: Any, wanted: Any, rtol: float, atol: float) -> bool:
+    if not hasattr(wanted, "shape") or not hasattr(got, "detach"):
+        return math.isclose(got, wanted, rel_tol=rtol, abs_tol=atol)
+    return got.shape == wanted.shape and got.to(wanted).allclose(wanted, rtol, atol)
 
 
 def as_number(got: Any, what: str) -> float:

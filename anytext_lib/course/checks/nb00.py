@@ -8,7 +8,7 @@ from dataclasses import replace
 from anytext_lib.course.checks import answered, expect, expect_int, passed, result_of
 
 
-def check_00_smallest_smudge(answer: int, read: Callable[[int], str], text: str) -> None:
+def check_00_smallest_smudge(answer: float, read: Callable[[int], str], text: str) -> None:
     """`answer` is the smallest whole strength at which `read(strength)` differs from `text`."""
     answered(answer, "smallest")
     answer = int(answer) if isinstance(answer, float) and answer.is_integer() else answer

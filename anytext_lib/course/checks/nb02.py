@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from anytext_lib.course.checks import expect, expect_int, expect_tensor, passed, result_of
+from anytext_lib.course.checks import expect, expect_int, expect_tensor, expect_value, passed, result_of
 
 
 def check_02_eps_from_v(function: Callable) -> None:
@@ -21,15 +21,13 @@ def check_02_eps_from_v(function: Callable) -> None:
     got = result_of("eps_from_v", function, v, x_t, a, hints={"must match": reshape})
     expect_tensor(got, x_t.shape, "eps has the shape of x_t.")
     mistakes = {
-        "this has the sign of the wrong direction. Insert x_t and v: which sign lets x0 cancel?": c * v - s * x_t,
-        "this is x0, not eps: the two components have changed places.": c * x_t - s * v,
-        "sine and cosine have changed places: v is eps at t = 0, where abar = 1, so abar goes with v.": s * v + c * x_t,
-        "mind the square roots: abar is a share of the power, sqrt(abar) of the amplitude.": c**2 * v + s**2 * x_t,
-        "a factor is left over: nothing needs to be divided, because cos^2 + sin^2 = 1.": (v + s * x_t) / c,
+        "This has the sign of the wrong direction. Insert x_t and v: which sign lets x0 cancel?": c * v - s * x_t,
+        "This is x0, not eps: the two components have changed places.": c * x_t - s * v,
+        "Sine and cosine have changed places: v is eps at t = 0, where abar = 1, so abar goes with v.": s * v + c * x_t,
+        "Mind the square roots: abar is a share of the power, sqrt(abar) of the amplitude.": c**2 * v + s**2 * x_t,
+        "A factor is left over: nothing needs to be divided, because cos^2 + sin^2 = 1.": (v + s * x_t) / c,
     }
-    for hint, wrong in mistakes.items():
-        expect(not torch.allclose(got, wrong), hint[0].upper() + hint[1:])
-    expect(torch.allclose(got, eps), "This is not eps. Turn x_t and v back by the angle: eps = (something) v + "
+    expect_value(got, eps, mistakes, "This is not eps. Turn x_t and v back by the angle: eps = (something) v + "
                                      "(something) x_t, and x0 must cancel.")
     passed("eps = sqrt(abar) v + sqrt(1 - abar) x_t, for every picture at its own noise level")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
+from typing import Any
 
 from anytext_lib.course.checks import answered, as_number, expect, passed, result_of
 
@@ -38,7 +39,7 @@ def check_04_spans(spans: Callable[[list[int]], list[tuple[int, int, int]]]) -> 
     passed("spans gives each character its frames")
 
 
-def _as_spans(answer: object) -> list[tuple[int, ...]]:
+def _as_spans(answer: Any) -> list[tuple[int, ...]]:
     """`answer` as a list of tuples of ints; raises NotYet when it cannot be one."""
     wanted = "a list of (class, first frame, last frame) is wanted"
     expect(isinstance(answer, list | tuple), f"{wanted}, not a {type(answer).__name__}.")

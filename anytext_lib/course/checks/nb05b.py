@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from anytext_lib.course.checks import as_number, expect, expect_tensor, passed, result_of
+from anytext_lib.course.checks import as_number, expect, expect_tensor, expect_value, passed, result_of
 
 
 def check_05b_alarm(alarm: Callable) -> None:
@@ -75,8 +75,6 @@ def check_05b_views(gradient: Callable) -> None:
             at(lambda p: loss(sum(view(p) for view in views) / len(views))),
         "this is the way down: the gradient itself is wanted, without a minus.": -right,
     }
-    for hint, wrong in mistakes.items():
-        expect(not torch.allclose(got, wrong, rtol=1e-4), hint)
-    expect(torch.allclose(got, right, rtol=1e-4), "the values differ from the gradient of the mean loss: is every view "
-                                                  "applied to x, and every loss counted once?")
+    expect_value(got, right, mistakes, "the values differ from the gradient of the mean loss: is every view applied to "
+                                       "x, and every loss counted once?", rtol=1e-4)
     passed("a texture that works must work under every view")

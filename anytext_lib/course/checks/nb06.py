@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from anytext_lib.course.checks import as_number, expect, passed, result_of
+from anytext_lib.course.checks import as_number, expect, expect_value, passed, result_of
 from anytext_lib.losses import ctc_loss, frames_needed
 
 PROBES = ((5, [1, 1, 2]), (4, [1, 2]), (6, [2, 1, 1]), (3, [1, 1]), (4, []))  # frames and target of three classes
@@ -81,15 +81,13 @@ def check_06_per_character(per_character) -> None:
         got = as_number(result_of("per_character", per_character, value, length, frames), "what per_character returns")
         right = value * frames / length
         where = f"per_character({value}, {length}, {frames})"
-        if math.isclose(got, right, rel_tol=1e-6):
-            continue
-        expect(not math.isclose(got, value * length / frames, rel_tol=1e-6),
-               f"{where}: the other way round. The library has divided by the frames; undo that first.")
-        expect(not math.isclose(got, value / length, rel_tol=1e-6),
-               f"{where}: the library's value is divided already, by the frames. Undo that before you divide again.")
-        expect(not math.isclose(got, value * frames, rel_tol=1e-6),
-               f"{where}: these are the nats of the whole line; the colleague's number is for one character.")
-        expect(not math.isclose(got, value * 40 / length, rel_tol=1e-6),
-               f"{where}: this takes 40 frames for granted; use the argument.")
-        expect(False, f"{where} gives {got:.4f}, expected {right:.4f}: nats of the line, divided by its characters.")
+        expect_value(got, right, {
+            f"{where}: the other way round. The library has divided by the frames; undo that first.":
+                value * length / frames,
+            f"{where}: the library's value is divided already, by the frames. Undo that before you divide again.":
+                value / length,
+            f"{where}: these are the nats of the whole line; the colleague's number is for one character.":
+                value * frames,
+            f"{where}: this takes 40 frames for granted; use the argument.": value * 40 / length,
+        }, f"{where} gives {got:.4f}, expected {right:.4f}: nats of the line, divided by its characters.", rtol=1e-6)
     passed("the same nats, on the colleague's scale")

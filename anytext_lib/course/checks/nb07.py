@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from anytext_lib.course.checks import expect, expect_int, expect_tensor, passed, result_of
+from anytext_lib.course.checks import expect, expect_int, expect_tensor, expect_value, passed, result_of
 
 
 def check_07_quantile_step(function: Callable) -> None:
@@ -45,20 +45,19 @@ def check_07_gate(function: Callable) -> None:
         expect_tensor(got, a.shape, "The weights have the shape of abar.")
         expect(got.dtype != torch.bool, "True and False are no weights yet: turn them into numbers, as with `.to(a)`.")
         got, right = got.to(a), (((1 - a) / a).sqrt() <= limit).to(a)
-        for hint, wrong in _wrong_gates(a, limit).items():
-            expect(torch.equal(got, right) or not torch.equal(got, wrong.to(a)), hint)
-        expect(torch.equal(got, right), f"For limit = {limit} your gate opens at the wrong noise levels: it is 1 where "
-                                        "sqrt((1 - abar) / abar) is at most the limit.")
+        expect_value(got, right, _wrong_gates(a, limit), f"For limit = {limit} your gate opens at the wrong noise "
+                     "levels: it is 1 where sqrt((1 - abar) / abar) is at most the limit.", 0.0, 0.0)
     passed("1 where an error is amplified by no more than the limit; the same as hard_gate(1 / (1 + limit**2))")
 
 
 def _wrong_gates(a: torch.Tensor, limit: float) -> dict[str, torch.Tensor]:
     """What a typical wrong gate gives, by the hint for it."""
     factor = ((1 - a) / a).sqrt()
-    return {
+    wrong = {
         "The gate is the wrong way round: it must be open where the factor is small.": factor > limit,
         "The factor has a square root: it acts on amplitudes.": factor**2 <= limit,
         "The fraction is upside down: the factor grows as abar falls.": 1 / factor <= limit,
         "The limit applies to the factor sqrt((1 - abar) / abar), not to abar itself.": a >= limit,
         "A gate is 1 or 0; this is the factor itself.": factor,
     }
+    return {hint: gate.to(a) for hint, gate in wrong.items()}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from anytext_lib.course.checks import as_number, expect, passed, result_of
+from anytext_lib.course.checks import as_number, expect, expect_value, passed, result_of
 
 
 def check_08_alpha_for(function: Callable) -> None:
@@ -18,12 +18,9 @@ def check_08_alpha_for(function: Callable) -> None:
         got = as_number(result_of("alpha_for", function, share, simple, ocr, weight), "what alpha_for returns")
         ratio = weight * ocr / simple
         right = share / ratio.median().item()
-        if math.isclose(got, right, rel_tol=1e-6):
-            continue
-        for hint, wrong in _alpha_mistakes(share, simple, ocr, weight).items():
-            expect(not math.isclose(got, wrong, rel_tol=1e-6), hint)
-        expect(False, f"For share {share} alpha should be {right:.4f}, not {got:.4f}: it must satisfy "
-                      "median(alpha * weight * ocr / simple) = share.")
+        expect_value(got, right, _alpha_mistakes(share, simple, ocr, weight),
+                     f"For share {share} alpha should be {right:.4f}, not {got:.4f}: it must satisfy "
+                     "median(alpha * weight * ocr / simple) = share.", rtol=1e-6)
     passed("alpha = share / median(weight * ocr / simple)")
 
 
@@ -57,13 +54,11 @@ def check_08_reading_term(function: Callable) -> None:
     expect(shape == (), f"One number is wanted, the mean over the samples; this has the shape {shape}.")
     got = as_number(got, "what reading_term returns")
     expect(not math.isnan(got), "A sample without lines gives 0/0 here: let the count be at least 1.")
-    for hint, wrong in _reading_mistakes(value, image_index, language, step, alpha).items():
-        expect(not math.isclose(got, wrong, rel_tol=1e-6), hint)
     mean = torch.tensor([4.0 / 3, 0, 4.0, 0], dtype=torch.float64)
     right = alpha * float((step * mean).mean())
-    expect(math.isclose(got, right, rel_tol=1e-6),
-           f"Expected {right:.6f}, got {got:.6f}. In this order: weight the lines, take the mean over each sample's "
-           "lines, multiply by the sample's own step weight, take the mean over all samples.")
+    expect_value(got, right, _reading_mistakes(value, image_index, language, step, alpha),
+                 f"Expected {right:.6f}, got {got:.6f}. In this order: weight the lines, take the mean over each "
+                 "sample's lines, multiply by the sample's own step weight, take the mean over all samples.", rtol=1e-6)
     one = result_of("reading_term", function, value[:0], image_index[:0], language[:0], step, alpha)
     expect(as_number(one, "the term of a batch without lines") == 0,
            "A batch without any line costs nothing: 0 is wanted.")
@@ -101,17 +96,13 @@ def _reading_mistakes(value, image_index, language, step, alpha) -> dict[str, fl
 def check_08_canvas(answer) -> None:
     """The factor by which |ocr|/|simple| grows on a canvas of four times the area."""
     answer = as_number(answer, "the factor")
-    hints = {
-        4.0: "That is the factor of each element: the mean divides by 4 times as many. But the norm also has 4 times "
-             "as many elements to add up, squared.",
-        1.0: "The lines and the reader's gradient are unchanged, but the diffusion term is a mean over all elements: "
-             "what happens to its derivative in one of them?",
-        0.5: "Upside down: does the diffusion term pull harder or more gently when its mean has more elements?",
-        0.25: "Upside down, and for one element only; the norm adds up 4 times as many of them, squared.",
-        16.0: "Count again: twice the width and height are 4 times the elements, and the mean divides once.",
-    }
-    for wrong, hint in hints.items():
-        expect(not math.isclose(answer, wrong, rel_tol=1e-6), hint)
-    expect(math.isclose(answer, 2.0, rel_tol=1e-6),
-           "|d sim| is 2 rms / sqrt(N) for N elements; the reader's gradient does not depend on N.")
+    expect_value(answer, 2.0, {
+        "That is the factor of each element: the mean divides by 4 times as many. But the norm also has 4 times as "
+        "many elements to add up, squared.": 4.0,
+        "The lines and the reader's gradient are unchanged, but the diffusion term is a mean over all elements: what "
+        "happens to its derivative in one of them?": 1.0,
+        "Upside down: does the diffusion term pull harder or more gently when its mean has more elements?": 0.5,
+        "Upside down, and for one element only; the norm adds up 4 times as many of them, squared.": 0.25,
+        "Count again: twice the width and height are 4 times the elements, and the mean divides once.": 16.0,
+    }, "|d sim| is 2 rms / sqrt(N) for N elements; the reader's gradient does not depend on N.", rtol=1e-6)
     passed("twice: |d sim| = 2 rms / sqrt(N), and the reader does not notice the canvas")

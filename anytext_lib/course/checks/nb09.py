@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
-from anytext_lib.course.checks import as_number, expect, passed, result_of
+from anytext_lib.course.checks import as_number, expect, expect_value, passed, result_of
 from anytext_lib.models.attnx import AttnXBlock
 
 _PARTS = ("norm1", "norm2", "norm3", "attn1", "attn1x", "attn2", "attn2x", "ff")
@@ -35,10 +35,8 @@ def check_09_attnx_block(function: Callable) -> None:
     expect(torch.equal(x, kept), "your function changes x: write x = x + ..., not x += ...")
     expect(isinstance(got, torch.Tensor) and got.shape == x.shape, "the output has the shape of x.")
     right = _run(block, x, caption, 0.5)
-    for hint, wrong in _wrong_blocks(block, x, caption).items():
-        expect(torch.allclose(got, right, atol=1e-5) or not torch.allclose(got, wrong, atol=1e-5), hint)
-    expect(torch.allclose(got, right, atol=1e-5), "the values differ from those of the block: go through the five "
-                                                  "terms of the formula one by one.")
+    expect_value(got, right, _wrong_blocks(block, x, caption), "the values differ from those of the block: go through "
+                 "the five terms of the formula one by one.", atol=1e-5)
     silent = result_of("attnx_block", function, given, x, caption, 0.0)
     expect(torch.allclose(silent, _run(block, x, caption, 0.0), atol=1e-5), "with s = 0 the extra attentions must add "
                                                                            "nothing: use `s`, not a fixed number.")
@@ -81,7 +79,7 @@ def check_09_speed_up(function: Callable) -> None:
         got = as_number(result_of("speed_up", function, steps, unet, writenet), "what speed_up returns")
         slow, fast = steps * (unet + writenet), steps * unet + writenet
         right = slow / fast
-        wrong = {
+        mistakes = {
             "upside down: slow divided by fast, so that it is at least 1.": fast / slow,
             "that is the limit for very many steps: with fast control WriteNet runs once, which counts, too.":
                 (unet + writenet) / unet,
@@ -90,8 +88,6 @@ def check_09_speed_up(function: Callable) -> None:
             "that is in per cent: asked is the ratio of the times.": 100 * (right - 1),
             "slow control runs the UNet at every step as well.": steps * writenet / fast,
         }
-        for hint, value in wrong.items():
-            expect(abs(got - right) < 1e-5 or abs(got - value) > 1e-5, hint)
-        expect(abs(got - right) < 1e-5, f"{steps} steps with passes of {unet} (UNet) and {writenet} (WriteNet): slow "
-                                        f"{slow:g}, fast {fast:g}, so {right:.4f}; yours is {got:.4f}.")
+        expect_value(got, right, mistakes, f"{steps} steps with passes of {unet} (UNet) and {writenet} (WriteNet): "
+                     f"slow {slow:g}, fast {fast:g}, so {right:.4f}; yours is {got:.4f}.", 0.0, 1e-5)
     passed("one pass of WriteNet for each image, however many steps")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from anytext_lib.course.checks import as_number, expect, passed, result_of
+from anytext_lib.course.checks import as_number, expect, expect_value, passed, result_of
 from anytext_lib.evaluation.score import edit_distance_score
 
 
@@ -44,16 +44,16 @@ def _check_ned(ned: object, read: str, wanted: str) -> None:
     cut = wanted[:20]
     right, shown = edit_distance_score(read, cut), f"For {read!r} read and {wanted!r} wanted you return {ned:.4f}"
     longest = max(len(read), len(cut))
-    for hint, wrong in {
+    mistakes = {
         "case counts here, too.": edit_distance_score(read.lower(), cut.lower()),
         "that is the distance as a share; NED in these papers is a *similarity*, 1 minus it.": 1 - right,
         "that is the number of edits: divide it by the longer length, and take 1 minus that.": (1 - right) * longest,
         "divide by the *longer* of the two lengths, not by that of the wanted text.":
             1 - (1 - right) * longest / max(len(cut), 1),
         "compare with the wanted text as it was cut.": edit_distance_score(read, wanted),
-    }.items():
-        expect(abs(ned - right) < 1e-3 or abs(ned - wrong) > 1e-3, f"{shown}: {hint}")
-    expect(abs(ned - right) < 1e-3, f"{shown} in place of {right:.4f}.")
+    }
+    expect_value(ned, right, {f"{shown}: {hint}": wrong for hint, wrong in mistakes.items()},
+                 f"{shown} in place of {right:.4f}.", 0.0, 1e-3)
 
 
 def check_12_bootstrap_means(function: Callable) -> None:
@@ -105,14 +105,12 @@ def check_12_fid_of_many(function: Callable) -> None:
     for limit, slope in ((3.0, 400.0), (0.0, 90.0), (12.0, 0.0)):
         fids = limit + slope / sizes
         got = as_number(result_of("fid_of_many", function, sizes.tolist(), fids.tolist()), "what fid_of_many returns")
-        for hint, wrong in {
+        expect_value(got, limit, {
             "That is the FID of the largest set. Go on to 1/N = 0.": fids[-1],
             "That is the mean of what was measured; asked is where the line meets 1/N = 0.": fids.mean(),
             "That is the slope. Asked is the value at 1/N = 0, the intercept.": slope,
             "The line is straight in 1/N, not in N.": np.polyfit(sizes, fids, 1)[1],
-        }.items():
-            expect(abs(got - limit) < 1e-6 or abs(got - wrong) > 1e-6, hint)
-        expect(abs(got - limit) < 1e-6, f"For FID = {limit:g} + {slope:g} / N you return {got:.4f}.")
+        }, f"For FID = {limit:g} + {slope:g} / N you return {got:.4f}.", 0.0, 1e-6)
     noisy = 5 + 300 / sizes + np.array([0.3, -0.2, 0.1, -0.1])
     wanted = np.polyfit(1 / sizes, noisy, 1)[1]
     got = as_number(result_of("fid_of_many", function, sizes.tolist(), noisy.tolist()), "what fid_of_many returns")

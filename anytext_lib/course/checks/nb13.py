@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-from anytext_lib.course.checks import expect, passed, result_of
+from anytext_lib.course.checks import expect, expect_value, passed, result_of
 
 
 def check_13_choose_noise(function: Callable) -> None:
@@ -20,18 +20,15 @@ def check_13_choose_noise(function: Callable) -> None:
            f"Return one noise for each sample, {tuple(noises.shape[1:])} here; yours has the shape "
            f"{tuple(getattr(got, 'shape', ()))}.")
     samples = torch.arange(3)
-    for hint, wrong in {
+    expect_value(got, noises[losses.argmin(dim=0), samples], {
         "You take the loss nearest to 0, the *worst* of all: -0.9 is a character that is attended to, -0.05 one that "
         "is lost.": noises[losses.argmax(dim=0), samples],
         "One noise number was taken for the whole batch. Every sample has its own best one.":
             noises[losses.mean(dim=1).argmin()],
         "The candidate with the single best loss was taken for the whole batch. Every sample has its own best one.":
             noises[losses.min(dim=1).values.argmin()],
-    }.items():
-        expect(not torch.equal(got, wrong), hint)
-    expect(torch.equal(got.to(noises), noises[losses.argmin(dim=0), samples]),
-           "These are not the noises of the most negative losses: sample b needs candidate argmin over k of "
-           "losses[k, b].")
+    }, "These are not the noises of the most negative losses: sample b needs candidate argmin over k of losses[k, b].",
+        0.0, 0.0)
     passed("the most negative L_aae wins, sample by sample")
 
 
@@ -51,17 +48,14 @@ def check_13_refine_once(function: Callable) -> None:
     got = got.to(x)
     expect(not got.requires_grad, "The result still hangs on the graph: the next step would be differentiated through "
                                   "this one. Detach it.")
-    for hint, wrong in {
+    expect_value(got, x - 2 * gradient, {
         "Nothing was moved. Inside torch.no_grad() no graph is made: open torch.enable_grad() around the loss.": x,
         "You move *up* the gradient: L_aae shall fall.": x + 2 * gradient,
         "The gradient is divided by the number of samples: a word would move less because others are in its batch. "
         "Take the sum of the losses, not their mean.": x - 2 * gradient / 3,
         "The step size is not used.": x - gradient,
         "All samples are moved by the sum of the gradients: each has its own.": x - 2 * gradient.sum(dim=0),
-    }.items():
-        expect(not torch.allclose(got, wrong, rtol=1e-4, atol=1e-7), hint)
-    expect(torch.allclose(got, x - 2 * gradient, rtol=1e-4, atol=1e-6),
-           "These are not x - step_size times the gradient of each sample's own loss.")
+    }, "These are not x - step_size times the gradient of each sample's own loss.", 1e-4, 1e-6)
     passed("every sample moves down its own gradient, as if it were alone")
 
 
@@ -74,7 +68,7 @@ def check_13_strict_sequence_loss(function: Callable) -> None:
     expect(isinstance(got, torch.Tensor) and got.shape == (3,), "Return one loss for each word, of shape (3,).")
     got = got.to(logits)
     right = _slots_loss(logits, words, lambda ids: [*ids, 0])
-    for hint, wrong in {
+    expect_value(got, right, {
         "This is upstream's loss: the slot behind the word is free. Ask it for class 0, the end.":
             _slots_loss(logits, words, list),
         "You sum over the slots: divide by their number, len(word) + 1.":
@@ -84,11 +78,8 @@ def check_13_strict_sequence_loss(function: Callable) -> None:
         "All slots to the last ask for the end: what a reader says behind the end is not read, leave it out.":
             _slots_loss(logits, words, lambda ids: [*ids, *[0] * (7 - len(ids))]),
         "Upstream's clamp is in it: a word that is badly wrong would pull nothing.": right.clamp(max=1),
-    }.items():
-        expect(not torch.allclose(got, wrong, rtol=1e-4), hint)
-    expect(torch.allclose(got, right, rtol=1e-4),
-           f"You return {[round(v, 3) for v in got.tolist()]} in place of {[round(v, 3) for v in right.tolist()]}: the "
-           "mean cross-entropy of the slots 0..len(word), the last of them against class 0.")
+    }, f"You return {[round(v, 3) for v in got.tolist()]} in place of {[round(v, 3) for v in right.tolist()]}: the "
+       "mean cross-entropy of the slots 0..len(word), the last of them against class 0.", rtol=1e-4)
     expect(got.requires_grad, "No gradient reaches the logits: leave out `.detach()` and `torch.no_grad()`.")
     passed("an extra letter now costs as much as a wrong one")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from anytext_lib.course.checks import expect, passed, result_of
+from anytext_lib.course.checks import expect, expect_value, passed, result_of
 
 
 def check_15_attention_gap(function: Callable) -> None:
@@ -21,10 +21,8 @@ def check_15_attention_gap(function: Callable) -> None:
     got = result_of("attention_gap", function, attention, region)
     expect(isinstance(got, torch.Tensor) and got.numel() == 1, "Return one number, a tensor: the mean over the tokens.")
     got, right = got.reshape(()).to(attention), _gap(attention, region)
-    for hint, wrong in _wrong_gaps(attention, region).items():
-        expect(torch.isclose(got, right) or not torch.isclose(got, wrong), hint)
-    expect(torch.isclose(got, right), f"Expected {right.item():.4f}, got {got.item():.4f}: the strongest attention "
-                                      "where region is 0, minus the strongest where it is 1, token by token.")
+    expect_value(got, right, _wrong_gaps(attention, region), f"Expected {right.item():.4f}, got {got.item():.4f}: the "
+                 "strongest attention where region is 0, minus the strongest where it is 1, token by token.")
     expect(got.requires_grad, "No gradient reaches attention: leave out `.detach()`, `.item()` and `torch.no_grad()`.")
     (pull,) = torch.autograd.grad(got, attention)
     expect(int((pull != 0).sum()) == 6, "The value is right, but its gradient touches other positions than the two "

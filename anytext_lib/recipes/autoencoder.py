@@ -1,85 +1,264 @@
-"""The auto-encoder of the mini model: diffusers' AutoencoderKL, factor 4, trained on crops of rendered scenes.
+"""The auto-encoder of the scenes: diffusers' AutoencoderKL, factor 4, trained on crops of rendered scenes.
 
-    python -m anytext_lib.recipes.autoencoder OUTPUT
+    python -m anytext_lib.recipes.autoencoder OUTPUT --ladder
 
-writes the mini model with this auto-encoder and otherwise random weights, where `anytext fit` begins.
+compares sizes, norm groups and learning rates on equal terms (OUTPUT/ladder.json), then trains an auto-encoder of the
+sizes in a model's configuration, and writes a model with it and otherwise random weights, where `anytext fit` begins,
+and its measurements (OUTPUT/autoencoder.json).  An interrupted run goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
+import functools
+import json
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
+from safetensors.torch import save_file
 from torch import nn
 
-from anytext_lib.data.batch import to_tensor
+from anytext_lib.data.batch import to_tensor, to_uint8
+from anytext_lib.evaluation.text import score_texts
 from anytext_lib.models import AnyText2Model, read_config
-from anytext_lib.recipes.loop import fit
-from anytext_lib.scenes.rendering import render_scene
-from anytext_lib.scenes.scene_dataset import SIZE
-from anytext_lib.scenes.words import draw_word
+from anytext_lib.models.storage import load_part
+from anytext_lib.ocr import Judge
+from anytext_lib.ocr.crops import crop_lines
+from anytext_lib.scenes.rendering import Scene, scene_batch
+from anytext_lib.scenes.scene_dataset import MIXED, SceneDataset
 
-PHASES = (
-    {"steps": 1000, "learning_rate": 3e-3, "kl_weight": 3e-4, "colour_weight": 0.0, "balanced": False},
-    {"steps": 400, "learning_rate": 1.5e-3, "kl_weight": 1e-5, "colour_weight": 4.0, "balanced": False},
-    {"steps": 500, "learning_rate": 2e-3, "kl_weight": 1e-5, "colour_weight": 4.0, "balanced": False},
-    {"steps": 300, "learning_rate": 2e-3, "kl_weight": 1e-5, "colour_weight": 3.0, "balanced": True},
-    {"steps": 200, "learning_rate": 1e-3, "kl_weight": 1e-5, "colour_weight": 0.5, "balanced": True},
-)
-"""The recipe of the shipped weights: strokes, then colours.  After the first phase pictures are sharp and have hardly
-any colour; the two unbalanced phases bring yellow against blue, and only the balanced ones red against green."""
+CARRIER, SMALL = 20.0, 0.05  # see ``_near_identity``
+SAVE_EVERY = 120.0  # seconds
+VALIDATION = (7, 8)  # seeds of the scenes that are measured
+LADDER_STEPS = 80
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def build_autoencoder(config: str | Mapping = "mini") -> AutoencoderKL:
-    """An untrained auto-encoder of the sizes in a model's configuration."""
-    return AutoencoderKL(**read_config(config)["vae"]).to(memory_format=torch.channels_last)
+@dataclass(frozen=True)
+class Recipe:
+    """How an auto-encoder is trained.
+
+    Attributes:
+        steps, batch_size, side: optimiser steps; crops a step; width of a crop of 64 pixels' height.
+        learning_rate: the highest, after ``warmup`` steps; it falls to zero along a cosine.
+        kl_weight, square_weight, colour_weight: see ``autoencoder_loss``.
+        average: decay of the average of the weights, which is what remains.
+        linear_steps, linear_rate: of training as a linear network first, see ``linear_network``.
+        seed: of weights, crops and posterior samples.
+    """
+
+    steps: int = 3000
+    batch_size: int = 5
+    side: int = 96
+    learning_rate: float = 1e-3
+    warmup: int = 20
+    kl_weight: float = 1e-4
+    square_weight: float = 5.0
+    colour_weight: float = 1.0
+    average: float = 0.998
+    linear_steps: int = 200
+    linear_rate: float = 3e-3
+    seed: int = 0
 
 
-def autoencoder_loss(model: AutoencoderKL, images: torch.Tensor, kl_weight: float, colour_weight: float = 0.0,
-                     axes: torch.Tensor | None = None, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Mean absolute plus mean squared error of the reconstruction, plus ``kl_weight`` times the KL per latent value,
-    plus ``colour_weight`` times the mean absolute error of the colours of blocks of 8 x 8 pixels.
+BASE = {"latent_channels": 12, "norm_num_groups": 1, "block_out_channels": [16, 32, 64]}
+LADDER: dict[str, tuple[dict, dict]] = {
+    "base": ({}, {}), "8 channels": ({"latent_channels": 8}, {}), "16 channels": ({"latent_channels": 16}, {}),
+    "8 groups": ({"norm_num_groups": 8}, {}), "rate 2e-3": ({}, {"learning_rate": 2e-3}),
+    "wide": ({"block_out_channels": [32, 48, 64]}, {}), "4 channels": ({"latent_channels": 4}, {}),
+    "random start": ({}, {"linear_steps": 0}), "16 groups": ({"norm_num_groups": 16}, {}),
+    "rate 5e-4": ({}, {"learning_rate": 5e-4}), "8 groups, wide": (
+        {"norm_num_groups": 8, "block_out_channels": [32, 48, 64]}, {}),
+}
+"""What differs from BASE and ``Recipe`` in each arm: sizes, training."""
+
+
+def build_autoencoder(config: str | Mapping = "mini2", **sizes) -> AutoencoderKL:
+    """An untrained auto-encoder of the sizes in a model's configuration; ``sizes`` replace some of them."""
+    return AutoencoderKL(**read_config(config)["vae"] | sizes).to(memory_format=torch.channels_last)
+
+
+class GroupMean(nn.Module):
+    """A group norm without the division: each group's mean over channels and pixels is taken away."""
+
+    def __init__(self, groups: int):
+        super().__init__()
+        self.groups, self.size = groups, 1.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to the same; remembers the deviation of the result."""
+        parts = x.unflatten(1, (self.groups, -1))
+        result = (parts - parts.mean((2, 3, 4), keepdim=True)).flatten(1, 2)
+        self.size = result.detach().std().item()
+        return result
+
+
+@contextlib.contextmanager
+def linear_network(model: AutoencoderKL) -> Iterator[None]:
+    """The network as a linear one: without residual branches, activations and the division of the two last norms.
+
+    On leaving, the branches start at zero and the two last norms with their activations are nearly what they were here,
+    see ``_near_identity``.
+    """
+    blocks = [layer for layer in model.modules() if isinstance(layer, ResnetBlock2D)]
+    ends = [(end, end.conv_norm_out, end.conv_act, last) for end, last in _ends(model)]
+    for block in blocks:
+        block.forward = functools.partial(_shortcut, block)
+    for end, norm, _, _ in ends:
+        end.conv_norm_out, end.conv_act = GroupMean(norm.num_groups), nn.Identity()
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+            nn.init.zeros_(block.conv2.weight)
+            nn.init.zeros_(block.conv2.bias)
+        for end, norm, activation, last in ends:
+            size = end.conv_norm_out.size
+            end.conv_norm_out, end.conv_act = norm, activation
+            _near_identity(norm, last.conv2.bias, end.conv_out.weight, size)
+
+
+def _ends(model: AutoencoderKL) -> tuple[tuple[nn.Module, ResnetBlock2D], ...]:
+    """Encoder and decoder, each with the residual block that its last norm follows."""
+    return ((model.encoder, model.encoder.mid_block.resnets[-1]),
+            (model.decoder, model.decoder.up_blocks[-1].resnets[-1]))
+
+
+def trained_parameters(model: AutoencoderKL, recipe: Recipe) -> list[nn.Parameter]:
+    """All, but for the constants of ``_near_identity`` after a linear start: a step would shake them too much."""
+    fixed = {id(p) for end, last in _ends(model) for p in (*end.conv_norm_out.parameters(), last.conv2.bias)}
+    return [p for p in model.parameters() if not (recipe.linear_steps and id(p) in fixed)]
+
+
+def _shortcut(block: ResnetBlock2D, x: torch.Tensor, temb: None = None) -> torch.Tensor:
+    return x if block.conv_shortcut is None else block.conv_shortcut(x)
+
+
+@torch.no_grad()
+def _near_identity(norm: nn.GroupNorm, before: torch.Tensor, weight: torch.Tensor, size: float) -> None:
+    """Make group norm, SiLU and the convolution behind them nearly that convolution alone.
+
+    A group norm takes a picture's contrast away.  A constant of +-CARRIER in every second channel, in parts of the
+    features' deviation ``size``, makes the deviation of a group nearly the same for all pictures; the norm's bias
+    takes it away again.  The features come out so small (SMALL) that SiLU is nearly x / 2.
+
+    Args:
+        before: bias of the convolution in front. ``weight``: of the convolution behind.
+    """
+    sign = torch.ones_like(before)
+    sign[1::2] = -1
+    before.copy_(CARRIER * size * sign)
+    norm.weight.fill_(CARRIER * SMALL)
+    norm.bias.copy_(-CARRIER * SMALL * sign)
+    weight *= 2 * size / SMALL
+
+
+def autoencoder_loss(model: AutoencoderKL, images: torch.Tensor, recipe: Recipe,
+                     generator: torch.Generator | None = None) -> torch.Tensor:
+    """Mean absolute error of the reconstruction, plus ``square_weight`` times its mean square, plus ``colour_weight``
+    times the mean absolute error of the colours of blocks of 8 x 8 pixels, plus ``kl_weight`` times the KL per value.
 
     Args:
         images: (B, 3, H, W) in [-1, 1]; H and W divisible by 8.
-        axes: (3, 3), its columns the axes on which colours are compared, see ``colour_axes``; None for RGB.
     """
     posterior = model.encode(images).latent_dist
     error = model.decode(posterior.sample(generator)).sample - images
     kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
-    blocks = F.avg_pool2d(error, 8)
-    colour = (blocks if axes is None else torch.einsum("bchw,ck->bkhw", blocks, axes)).abs().mean()
-    return error.abs().mean() + error.square().mean() + kl_weight * kl + colour_weight * colour
+    colour = F.avg_pool2d(error, 8).abs().mean()
+    return (error.abs().mean() + recipe.square_weight * error.square().mean() + recipe.colour_weight * colour
+            + recipe.kl_weight * kl)
 
 
-def scene_images(count: int, split: str, seed: int, effects: float = 0.5) -> torch.Tensor:
-    """Rendered scenes of one word (count, 3, 64, 192) in [-1, 1]; ``effects`` is the share that has tilt and noise."""
-    images = []
-    for i in range(count):
-        rng = np.random.default_rng([seed, i])
-        word = draw_word(rng, split, invented=0.5 if split == "train" else 0.0)
-        images.append(render_scene(int(rng.integers(2**40)), SIZE, texts=[word], invalid=0.0,
-                                   effects=bool(rng.random() < effects)).image)
-    return to_tensor(images)
+def mixed_scenes(count: int, split: str, seed: int) -> list[Scene]:
+    """Scenes of one or two lines, 64 x 192 pixels, in twelve fonts and any colours, a tenth of the words Chinese."""
+    data = SceneDataset(seed=seed, split=split, epoch_length=count, style=MIXED, two_lines=0.4, chinese=0.1,
+                        cache=False)
+    return [data.scene(i) for i in range(count)]
 
 
-def random_crops(images: torch.Tensor, batch_size: int, side: int,
-                 generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless batches (batch_size, 3, side, side) of random crops."""
-    height, width = images.shape[2:]
+def random_crops(images: np.ndarray, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+    """(batch_size, 3, H, side) in [-1, 1]: random crops of ``images`` (N, H, W, 3) uint8."""
+    count, _, width = images.shape[:3]
+    which = torch.randint(count, (recipe.batch_size,), generator=generator).tolist()
+    left = torch.randint(width - recipe.side + 1, (recipe.batch_size,), generator=generator).tolist()
+    return to_tensor([images[i, :, x : x + recipe.side] for i, x in zip(which, left, strict=True)]).to(
+        memory_format=torch.channels_last)
 
-    def draw(top: int) -> list[int]:
-        return torch.randint(top, (batch_size,), generator=generator).tolist()
 
-    while True:
-        places = zip(draw(len(images)), draw(height - side + 1), draw(width - side + 1), strict=True)
-        yield torch.stack([images[i, :, y : y + side, x : x + side] for i, y, x in places])
+def train_autoencoder(model: AutoencoderKL, images: np.ndarray, recipe: Recipe, state: Path | None = None,
+                      log: Callable[[str], None] = print) -> AutoencoderKL:
+    """Train with AdamW: a warm-up, then a cosine to zero.
+
+    Args:
+        model: where to begin. ``images``: (N, H, W, 3) uint8.
+        state: a file that a run which stops goes on from, written every two minutes and at the end.
+
+    Returns:
+        the model with averaged weights, in eval mode.
+    """
+    average = copy.deepcopy(model).eval()
+    optimizer = torch.optim.AdamW(trained_parameters(model, recipe), recipe.learning_rate, weight_decay=0.0,
+                                  betas=(0.9, 0.99))
+    generator = torch.Generator().manual_seed(recipe.seed)
+    parts = {"model": model, "average": average, "optimizer": optimizer}
+    first, seconds = _resume(state, parts, generator)
+    begin = saved = time.process_time()
+    for step in range(first, recipe.steps):
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate * _schedule(step, recipe)
+        loss = autoencoder_loss(model, random_crops(images, recipe, generator), recipe, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        _average(average, model, min(recipe.average, (1 + step) / (10 + step)))
+        now = time.process_time()
+        if step % 50 == 49 or step + 1 == recipe.steps:
+            log(f"step {step + 1} of {recipe.steps}: loss {loss.item():.4f}, {seconds + now - begin:.0f} s of CPU")
+        if state and (now - saved > SAVE_EVERY or step + 1 == recipe.steps):
+            saved = now
+            _keep(state, parts, generator, step + 1, seconds + now - begin)
+    return average
+
+
+def _schedule(step: int, recipe: Recipe) -> float:
+    """Share of the highest learning rate."""
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1))
+
+
+@torch.no_grad()
+def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+
+
+def _keep(state: Path, parts: Mapping, generator: torch.Generator, step: int, seconds: float) -> None:
+    new = state.with_suffix(".new")
+    torch.save({name: part.state_dict() for name, part in parts.items()}
+               | {"generator": generator.get_state(), "step": step, "seconds": seconds}, new)
+    new.replace(state)
+
+
+def _resume(state: Path | None, parts: Mapping, generator: torch.Generator) -> tuple[int, float]:
+    """Steps done, and the seconds that they took."""
+    if state is None or not state.exists():
+        return 0, 0.0
+    kept = torch.load(state, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(kept[name])
+    generator.set_state(kept["generator"])
+    return kept["step"], kept["seconds"]
 
 
 @torch.no_grad()
@@ -103,68 +282,136 @@ def centre_latents(model: AutoencoderKL, images: torch.Tensor) -> tuple[list[flo
     return mean.tolist(), std.tolist()
 
 
-def colour_axes(images: torch.Tensor) -> torch.Tensor:
-    """Principal axes of the colours of ``images``, as columns scaled until each varies as much as brightness does.
+@torch.no_grad()
+def measure(model: AutoencoderKL, scenes: Sequence[Scene], sigmas: Sequence[float] = (0.05, 0.1, 0.2)) -> dict:
+    """What the auto-encoder does to scenes of one size.
 
-    Brightness varies four times as much as the other two, and a loss in RGB leaves them for last.
+    Returns:
+        psnr: decibels of a range of 0..255, the mean of the scenes; psnr_pooled: of the mean squared error of all.
+        l1: mean absolute error of a range of 2. block_colours: of the means of blocks of 8 x 8 pixels, mean absolute
+        error in grey levels of R, G and B. posterior_std: of the latents, whose own deviation is 1.
+        psnr_noise: psnr with noise of these deviations, in parts of the latents' deviation, on the latents.
+        neighbours: correlation of horizontally neighbouring latents, by channel.
     """
-    colours = images.permute(0, 2, 3, 1).reshape(-1, 3)
-    _, size, axes = torch.linalg.svd(colours - colours.mean(0), full_matrices=False)
-    return axes.T * (size[0] / size)
+    images = scene_batch(scenes)[0]
+    posteriors = [model.encode(part).latent_dist for part in images.split(16)]
+    latents = torch.cat([p.mean for p in posteriors])
+    mean, std = latents.mean((0, 2, 3), keepdim=True), latents.std((0, 2, 3), keepdim=True)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    error = _decode(model, latents) - images
+    normal = (latents - mean) / std
+    pairs = (normal[..., 1:] * normal[..., :-1]).mean((0, 2, 3))
+    squares = error.square().mean((1, 2, 3))
+    return {"psnr": _psnr(squares).mean().item(), "psnr_pooled": _psnr(squares.mean()).item(),
+            "psnr_least": _psnr(squares.max()).item(), "l1": error.abs().mean().item(),
+            "block_colours": (F.avg_pool2d(error, 8).abs().mean((0, 2, 3)) * 127.5).tolist(),
+            "posterior_std": (torch.cat([p.std for p in posteriors]) / std).mean((0, 2, 3)).tolist(),
+            "psnr_noise": {f"{s:g}": _psnr((_decode(model, latents + s * std * noise) - images).square()
+                                           .mean((1, 2, 3))).mean().item() for s in sigmas},
+            "neighbours": pairs.tolist()}
+
+
+def _decode(model: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
+    return torch.cat([model.decode(part).sample for part in latents.split(16)]).clamp(-1, 1)
+
+
+def _psnr(square: torch.Tensor) -> torch.Tensor:
+    return 10 * torch.log10(4 / square)
 
 
 @torch.no_grad()
-def wake_channels(model: AutoencoderKL, images: torch.Tensor, noise: float = 0.08) -> None:
-    """Lower the posterior's deviation to ``noise`` times that of the channel where it is higher: a channel that noise
-    has drowned is used again."""
-    posterior = model.encode(images).latent_dist
-    wanted = 2 * (noise * posterior.mean.std((0, 2, 3))).log()
-    bias = model.quant_conv.bias[len(wanted):]
-    bias += (wanted - posterior.logvar.mean((0, 2, 3))).clamp(max=0)
+def reading(model: AutoencoderKL, scenes: Sequence[Scene], judges: Sequence[str] = ("ppocrv4", "tesseract")) -> dict:
+    """Sen.Acc and NED of every judge on the scenes and on their reconstructions."""
+    images, lines, _ = scene_batch(scenes)
+    shown = {"original": images, "reconstruction": reconstruct(model, images)}
+    return {name: {kind: dict(zip(("sen_acc", "ned"), score_texts(Judge.from_name(name).read(
+        crop_lines(pictures, lines)), lines.texts)[:2], strict=True)) for kind, pictures in shown.items()}
+        for name in judges}
 
 
-def train_phase(model: AutoencoderKL, images: torch.Tensor, steps: int, learning_rate: float, kl_weight: float,
-                colour_weight: float, balanced: bool, batch_size: int = 16, side: int = 64, seed: int = 0,
-                log=print) -> None:
-    """Train on random crops (``side`` x ``side``) of ``images`` with AdamW and one cycle of the learning rate.
+@torch.no_grad()
+def reconstruct(model: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] encoded and decoded, without the posterior's noise."""
+    return torch.cat([_decode(model, model.encode(part).latent_dist.mean) for part in images.split(16)])
+
+
+def decoding_cost(model: AutoencoderKL, size: tuple[int, int] = (64, 192)) -> dict:
+    """GFLOP (two for a multiplication and addition) of decoding one picture, and with the gradient of the latents."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    latents = torch.zeros(1, model.config["latent_channels"], size[0] // 4, size[1] // 4, requires_grad=True)
+    with FlopCounterMode(display=False) as forward:
+        picture = model.decode(latents).sample
+    with FlopCounterMode(display=False) as backward:
+        torch.autograd.grad(picture.sum(), latents)
+    return {"decode": forward.get_total_flops() / 1e9,
+            "with_gradient": (forward.get_total_flops() + backward.get_total_flops()) / 1e9}
+
+
+def run_ladder(output: Path, images: np.ndarray, scenes: Sequence[Scene], recipe: Recipe, arms: Mapping = LADDER,
+               log: Callable[[str], None] = print) -> list[dict]:
+    """Train and measure every arm for as many steps on the same crops; those in ``output``/ladder.json are not
+    repeated, and their weights are kept in ``output``/arms."""
+    table = output / "ladder.json"
+    rows = json.loads(table.read_text()) if table.exists() else []
+    (output / "arms").mkdir(exist_ok=True)
+    for name, (sizes, training) in arms.items():
+        if any(row["arm"] == name for row in rows):
+            continue
+        log(f"arm {name}")
+        arm = replace(recipe, **training)
+        model = start_model(arm, BASE | sizes, images, log)
+        began = time.process_time()
+        model = train_autoencoder(model, images, arm, log=log)
+        seconds = (time.process_time() - began) / arm.steps
+        save_file(_half(model), output / "arms" / f"{name}.safetensors")
+        rows.append({"arm": name, **BASE, **sizes, **training, "steps": arm.steps, "seconds_per_step": seconds,
+                     "parameters": sum(p.numel() for p in model.parameters()), "gflop": decoding_cost(model),
+                     **measure(model, scenes)})
+        log(f"arm {name}: {rows[-1]['psnr']:.2f} dB")
+        _write(table, rows)
+    return rows
+
+
+def start_model(recipe: Recipe, sizes: Mapping, images: np.ndarray, log: Callable[[str], None] = print,
+                config: str | Mapping = "mini2") -> AutoencoderKL:
+    """The auto-encoder where training begins: random, or trained as a linear network (a fifth of the cost)."""
+    torch.manual_seed(recipe.seed)
+    model = build_autoencoder(config, **sizes)
+    if recipe.linear_steps:
+        n = model.config["latent_channels"]
+        with torch.no_grad():
+            for layer in model.modules():
+                if isinstance(layer, nn.Conv2d):
+                    layer.weight.mul_(math.sqrt(3))  # keeps the variance without activations
+            model.quant_conv.weight[n:], model.quant_conv.bias[n:] = 0, -6.0  # a narrow posterior
+        short = replace(recipe, steps=recipe.linear_steps, learning_rate=recipe.linear_rate, average=0.98)
+        with linear_network(model):
+            model.load_state_dict(train_autoencoder(model, images, short, log=log).state_dict())
+            model(to_tensor(list(images[:16])))
+    return model.train()
+
+
+def train_model(output: Path, images: np.ndarray, recipe: Recipe, config: str | Mapping = "mini2",
+                start: Path | None = None, log: Callable[[str], None] = print) -> AutoencoderKL:
+    """The auto-encoder of a model's configuration, its latents centred; goes on from ``output``/state.pt.
 
     Args:
-        balanced: compare colours on ``colour_axes`` and not in RGB.
+        start: the folder vae of a model to begin with, in place of a linear network.
     """
-    start, model = time.perf_counter(), model.train()
-    axes = colour_axes(images[:256]) if balanced else None
-    batches = random_crops(images, batch_size, side, torch.Generator().manual_seed(seed))
-
-    def loss_of() -> torch.Tensor:
-        crops = next(batches).to(memory_format=torch.channels_last)
-        return autoencoder_loss(model, crops, kl_weight, colour_weight, axes)
-
-    for step, loss in fit(model.parameters(), loss_of, steps, learning_rate, weight_decay=0.0, betas=(0.9, 0.99)):
-        if step % 50 == 0 or step == steps:
-            log(f"step {step} of {steps}: loss {loss.item():.4f}, {time.perf_counter() - start:.0f} s")
-    model.eval()
-
-
-def train_autoencoder(scenes: int = 1500, seed: int = 0, phases: Sequence[Mapping] = PHASES, log=print,
-                      **options) -> AutoencoderKL:
-    """Train on scenes of the training split, a phase after the other; ``options``: see ``train_phase``.
-
-    Returns:
-        the model in eval mode with latents of mean 0 and standard deviation 1.
-    """
-    torch.manual_seed(seed)
-    model, images = build_autoencoder(), scene_images(scenes, "train", seed)
-    for number, phase in enumerate(phases):
-        torch.manual_seed(seed + number)
-        if number:
-            wake_channels(model, images[:128])
-        train_phase(model, images, **phase, seed=seed + number, log=log, **options)
-    mean, std = centre_latents(model, images[:256])
-    log(f"latents had means {[round(v, 2) for v in mean]} and deviations {[round(v, 2) for v in std]}")
+    state = output / "state.pt"
+    if state.exists() or start:
+        model = build_autoencoder(config).train()
+        if start:
+            load_part(model, start / WEIGHTS)
+    else:
+        model = start_model(recipe, {}, images, log, config)
+    model = train_autoencoder(model, images, recipe, state, log)
+    centre_latents(model, to_tensor(list(images[:256])))
     return model
 
 
-def starting_model(autoencoder: AutoencoderKL, config: str | Mapping = "mini", seed: int = 0) -> AnyText2Model:
+def starting_model(autoencoder: AutoencoderKL, config: str | Mapping = "mini2", seed: int = 0) -> AnyText2Model:
     """A model with random weights around a trained auto-encoder: where pre-training begins.
 
     Layers that start at zero when a trained UNet has to be protected (WriteNet's joining and output convolutions, the
@@ -180,15 +427,59 @@ def starting_model(autoencoder: AutoencoderKL, config: str | Mapping = "mini", s
     return model
 
 
+def drawn_once(path: Path, count: int, seed: int) -> np.ndarray:
+    """Training scenes (N, 64, 192, 3) uint8, kept in the file ``path``."""
+    if not path.exists():
+        np.save(path, np.stack([scene.image for scene in mixed_scenes(count, "train", seed)]))
+    return np.load(path, mmap_mode="r")
+
+
+def sheet(model: AutoencoderKL, scenes: Sequence[Scene]) -> np.ndarray:
+    """(H, W, 3) uint8: scenes, four a row, each above its reconstruction."""
+    images = scene_batch(scenes)[0]
+    pairs = [np.pad(np.concatenate(pair), ((0, 6), (0, 6), (0, 0)), constant_values=255)
+             for pair in zip(to_uint8(images), to_uint8(reconstruct(model, images)), strict=True)]
+    return np.concatenate([np.concatenate(pairs[i : i + 4], axis=1) for i in range(0, len(pairs) - 3, 4)])
+
+
+def _half(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.half().contiguous() for name, value in model.state_dict().items()}
+
+
+def _write(path: Path, value: object) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, help="folder for the model")
-    parser.add_argument("--scenes", type=int, default=1500, help="scenes to train on (default 1500)")
+    parser.add_argument("output", type=Path, help="folder for the model, and for what an interrupted run goes on from")
+    parser.add_argument("--config", default="mini2", help="configuration of the model (default mini2)")
+    parser.add_argument("--ladder", action="store_true", help="compare the arms first")
+    parser.add_argument("--start", type=Path, help="the folder vae of a trained model to go on from")
+    parser.add_argument("--scenes", type=int, default=3000, help="scenes to train on (default 3000)")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help=f"default {Recipe.steps}")
     parser.add_argument("--seed", type=int, default=0, help="of weights, scenes and crops (default 0)")
     options = parser.parse_args(arguments)
-    autoencoder = train_autoencoder(options.scenes, options.seed, log=lambda text: print(text, flush=True))
-    starting_model(autoencoder, seed=options.seed).save_pretrained(options.output)
+
+    def log(text: str) -> None:
+        print(text, flush=True)
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    images = drawn_once(options.output / "scenes.npy", options.scenes, options.seed)
+    validation = [mixed_scenes(64, "validation", seed) for seed in VALIDATION]
+    recipe = Recipe(steps=options.steps, seed=options.seed)
+    if options.ladder:
+        run_ladder(options.output, images, validation[0], replace(recipe, steps=LADDER_STEPS), log=log)
+    model = train_model(options.output, images, recipe, options.config, options.start, log)
+    starting_model(model, options.config, options.seed).save_pretrained(options.output)
+    _write(options.output / "autoencoder.json", {
+        "recipe": asdict(recipe), "parameters": sum(p.numel() for p in model.parameters()),
+        "gflop": decoding_cost(model),
+        "scenes": {str(seed): measure(model, scenes) | {"reading": reading(model, scenes)}
+                   for seed, scenes in zip(VALIDATION, validation, strict=True)}})
     return 0
 
 

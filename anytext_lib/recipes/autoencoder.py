@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from anytext_lib.data.batch import to_tensor, to_uint8
-from anytext_lib.evaluation.text import score_texts
+from anytext_lib.evaluation.score import score_texts
 from anytext_lib.models import AnyText2Model, read_config
 from anytext_lib.models.storage import load_part
 from anytext_lib.ocr import Judge

@@ -29,9 +29,9 @@ TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained 
 INTERRUPTED = 130
 AFTER_CTRL_C = {"course": "the notebooks that were running have been stopped",
                 "evaluate": "the same command goes on from there"}
-"""What else is to be said when a command was interrupted."""
+"""What the message of an interrupted command adds."""
 PRESSED: list[int] = []
-"""Signals of Ctrl-C that this process has got; another one ends it at once."""
+"""Presses of Ctrl-C that this process received; another one ends it at once."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupted(arguments: list[str], last: bool) -> int:
-    """Say so in one line; ``last``: end the process as well.
+    """Report the interruption in one line; ``last``: end the process as well.
 
     Python itself would take seconds to end, and, where Ctrl-C came in the midst of code that is run from a text (as
     named tuples are), die of the signal in the place of returning a status.
@@ -130,7 +130,7 @@ def _parse(arguments: list[str]):
 
 
 def _name(arguments: list[str]) -> str:
-    """How the message begins: the command, and its part where it has parts."""
+    """Head of a message: the command and its subcommand."""
     if not arguments or arguments[0] not in TRAINING | LIBRARY:
         return "anytext"
     parts = [word for word in arguments[1:2] if arguments[0] in ("course", "data", "evaluate", "db") and word.isalpha()]

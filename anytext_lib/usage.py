@@ -1,4 +1,4 @@
-"""What is said about a command line that cannot be understood: the fault, what was probably meant, where help is."""
+"""Messages for a command line that cannot be parsed: the fault, the likely intention, where help is."""
 
 from __future__ import annotations
 

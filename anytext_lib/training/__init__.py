@@ -1,15 +1,15 @@
-"""Full fine-tuning on Lightning: one module, one data module, small callbacks, and the commands fit and validate."""
+"""Full fine-tuning on Lightning: one module, one data module, small callbacks, `anytext fit` and `anytext validate`."""
 
 _PLACES = {
     "AnyText2Training": "module", "AnyTextData": "data", "learning_rate_factor": "module",
-    "RunStateError": "storage", "fit": "cli", "validate": "cli",
+    "RunStateError": "storage",
 }
 
 __all__ = list(_PLACES)  # noqa: PLE0604
 
 
 def __getattr__(name: str):
-    """Load a name when it is asked for: Lightning takes seconds to import."""
+    """Import a name on first use: Lightning takes seconds to import."""
     if name in _PLACES:
         from importlib import import_module
 

@@ -33,7 +33,7 @@ from anytext_lib.usage import HelpFormatter, usage_error
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SYSTEMS = {"anytext2": ("anytext_lib.training.cli", "AnyTextCLI"),
            "udifftext": ("anytext_lib.udifftext.command", "UDiffTextCLI")}
-"""What a configuration may name as its ``system``: the module and the class of the command line that trains it."""
+"""Systems that a configuration may name as ``system``: module and class of the command line that trains it."""
 LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 SECTIONS = {"model": AnyText2Training, "data": AnyTextData, "trainer": pl.Trainer, "checkpoint": parts.Checkpoints,
             "images": parts.ImageLogger, "judge": parts.TextJudge, "progress": parts.ProgressLines,
@@ -110,7 +110,7 @@ class AnyTextCLI(LightningCLI):
         """Nothing: the options are those of the command line, and not the ones that the checkpoint was made with."""
 
     def before_instantiate_classes(self) -> None:
-        """Settle the run's folder and checkpoint first: what is wrong with them is told before the model is loaded."""
+        """Settle the run's folder and checkpoint first: errors about them come before the model is loaded."""
         config = self.config[self.subcommand]
         self.folder = RunFolder.named(config.runs, config.name)
         self.run = self.folder.path
@@ -149,11 +149,11 @@ class AnyTextCLI(LightningCLI):
                 *progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(), config.export, config.checkpoint]
 
     def before_validate(self) -> None:
-        """The table of figures is ours, see ``after_validate``."""
+        """Switch off Lightning's table of metrics: ``after_validate`` prints its own."""
         self.verbose, self.config_init["validate"]["verbose"] = self.config_init["validate"].verbose, False
 
     def after_validate(self) -> None:
-        """Print the figures, and for those that were not computed why."""
+        """Print the metrics, and why others were not computed."""
         if self.verbose and self.trainer.is_global_zero:
             found = {key: f"{float(value):.6g}" for key, value in self.trainer.callback_metrics.items()}
             found |= {key: f"not computed: {why}" for key, why in self.model.not_computed().items()}
@@ -167,16 +167,6 @@ class AnyTextCLI(LightningCLI):
             told = DeviceMemoryError(str(error).partition("\n")[0])
             told.__notes__ = list(getattr(error, "__notes__", []))
             raise told from error
-
-
-def fit(arguments: Sequence[str]) -> int:
-    """`anytext fit`: train, and return the exit status 0. Raises AnyTextError, which the command line reports."""
-    return run("fit", arguments)
-
-
-def validate(arguments: Sequence[str]) -> int:
-    """`anytext validate`: measure on the validation data, and return 0. Raises as ``fit``."""
-    return run("validate", arguments)
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
@@ -257,7 +247,7 @@ def find_config(name: str) -> Path:
 
 
 def read_config(name: str) -> dict:
-    """What a configuration says.
+    """Options of a configuration file.
 
     Raises:
         MissingFileError: see ``find_config``. ConfigError: no YAML, empty, or no mapping of options to values.

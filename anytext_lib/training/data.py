@@ -45,7 +45,7 @@ class AnyTextData(pl.LightningDataModule):
         font_hint_prob: probability that a sample has a font hint.
         font_hint_area: least and greatest share of the hint that is kept.
         font_hint_randaug: turn, shift and scale the hint.
-        color_prob: probability that the colours are told.
+        color_prob: probability that the colours are given.
         wm_thresh: pictures with a higher watermark score are left out.
         rand_font: draw the glyphs in random fonts of those that can write the text.
         font: name of a font of the course, or a font file, for the texts that it can write; null takes the first that

@@ -37,7 +37,7 @@ class DiffusionTraining(pl.LightningModule):
     its hyper-parameters.
 
     Attributes:
-        last_inputs: what the last step was given, for the report of a loss that is not finite.
+        last_inputs: inputs of the last step, for the report of a loss that is not finite.
     """
 
     def __init__(self):
@@ -253,26 +253,26 @@ class AnyText2Training(DiffusionTraining):
         return latents.to(torch.promote_types(latents.dtype, torch.float32))
 
     def conditions(self, batch: AnyTextBatch) -> Conditions:
-        """What the networks are told about the batch."""
+        """Conditions of both networks: captions, glyphs, positions and masked images."""
         lines, read, features = batch.glyph_lines, self.model.glyph_features, None
         if self.training and self.cache is not None and len(lines) and self.model.text_embedding.config.glyph:
             features = self.cache.rows(digests(lines), lambda rows: read(lines[rows]), lines.device)
         return self.model.conditions(batch, glyph_features=features)
 
     def not_computed(self) -> dict[str, str]:
-        """The figures of validation that are left out, with the reason."""
+        """Validation metrics that are not computed, with the reason."""
         raw = "" if self.hparams.monitor_every else "; --monitor_every 1 shows the unweighted term"
         short = {"ocr": "loss_alpha", "ctc": "loss_beta"}
         return {f"v/{key}": f"{name} is 0{raw}" for key, name in short.items() if self.objective.weight(key) == 0}
 
     @property
     def _added_keys(self) -> list[str]:
-        """What terms with a weight add, by the names that ``Values.log`` gives them."""
+        """Log keys of the terms that have a weight."""
         return [key_of(name) for name in self.objective.terms if self.objective.weight(name) != 0]
 
     @property
     def _raw_keys(self) -> list[str]:
-        """Unweighted terms that validation measures, the same in every process."""
+        """Log keys of the unweighted terms, the same in every process."""
         return [f"{key_of(name)}_raw" for name, term in self.objective.terms.items()
                 if term.per_line or term.weight_at(None) == 0]
 

@@ -1,4 +1,4 @@
-"""A run on the disk: checkpoint files that are whole or not there, its folder, and why something cannot be written."""
+"""Files of a run: atomic checkpoints, the run's folder, and messages for a disk that refuses to be written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -192,15 +193,11 @@ def require_writable(folder: str | Path) -> None:
         RunStateError: it cannot be made or written.
     """
     folder = Path(folder)
-    probe = folder / f".probe.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"0" * 4096)
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"0" * 4096)
     except OSError as error:
-        probe_exists = folder.is_dir() and probe.exists()
-        if probe_exists:
-            probe.unlink(missing_ok=True)
         raise RunStateError(write_message(folder, error, 0)) from error
 
 

@@ -1,4 +1,4 @@
-"""What a run says about itself: norms and speed, data left out, failures put into words, progress, configuration."""
+"""Reports of a run: configuration, gradient norms, speed, data left out, causes of failures, progress."""
 
 from __future__ import annotations
 

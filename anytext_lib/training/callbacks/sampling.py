@@ -1,4 +1,4 @@
-"""Pictures sampled during a run, what is on them, and how much of their text can be read."""
+"""Pictures sampled during a run, and how much of their text is read correctly."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Recipe:
         seed: of weights, crops and posterior samples.
     """
 
-    steps: int = 3000
+    steps: int = 6000
     batch_size: int = 5
     side: int = 96
     learning_rate: float = 1e-3
@@ -213,7 +213,7 @@ def train_autoencoder(model: AutoencoderKL, images: np.ndarray, recipe: Recipe, 
     generator = torch.Generator().manual_seed(recipe.seed)
     parts = {"model": model, "average": average, "optimizer": optimizer}
     first, seconds = _resume(state, parts, generator)
-    begin = saved = time.process_time()
+    begin, saved = time.process_time(), time.monotonic()
     for step in range(first, recipe.steps):
         optimizer.param_groups[0]["lr"] = recipe.learning_rate * _schedule(step, recipe)
         loss = autoencoder_loss(model, random_crops(images, recipe, generator), recipe, generator)
@@ -225,8 +225,8 @@ def train_autoencoder(model: AutoencoderKL, images: np.ndarray, recipe: Recipe, 
         now = time.process_time()
         if step % 50 == 49 or step + 1 == recipe.steps:
             log(f"step {step + 1} of {recipe.steps}: loss {loss.item():.4f}, {seconds + now - begin:.0f} s of CPU")
-        if state and (now - saved > SAVE_EVERY or step + 1 == recipe.steps):
-            saved = now
+        if state and (time.monotonic() - saved > SAVE_EVERY or step + 1 == recipe.steps):
+            saved = time.monotonic()
             _keep(state, parts, generator, step + 1, seconds + now - begin)
     return average
 

@@ -19,9 +19,10 @@ import torch
 from anytext_lib.data.batch import to_tensor
 from anytext_lib.data.fonts import fonts_for
 from anytext_lib.errors import OptionError
+from anytext_lib.recipes.loop import fit
 from anytext_lib.scenes.lettering import render_line
 from anytext_lib.scenes.words import LETTERS, draw_word, split_of
-from anytext_lib.udifftext.contrastive import ImageTokens, PretrainingHeads, retrieval_accuracy
+from anytext_lib.udifftext.contrastive import ImageTokens, PretrainingHeads, PretrainingTerms, retrieval_accuracy
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
 
 # words with near-identical companions, and pictures of them
@@ -162,22 +163,17 @@ def pretrain(encoder: LabelEncoder, data: WordData, steps: int = 500, batch_fami
     """
     torch.manual_seed(seed)
     heads = PretrainingHeads(encoder.config, data.image, width)
-    parameters = [*encoder.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, learning_rate)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     encoder.train()
     start, source = time.perf_counter(), batches(data, batch_families, seed)
-    for step in range(steps):
+
+    def terms_of_batch() -> PretrainingTerms:
         words, tokens = next(source)
         classes = encoder.classes(words)
-        terms = heads(encoder(classes), tokens, classes)
-        optimizer.zero_grad()
-        terms.loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        cycle.step()
-        if (step + 1) % max(1, steps // 10) == 0:
-            log(f"step {step + 1} of {steps}: contrast {terms.contrast:.3f}, characters "
+        return heads(encoder(classes), tokens, classes)
+
+    for step, terms in fit([*encoder.parameters(), *heads.parameters()], terms_of_batch, steps, learning_rate):
+        if step % max(1, steps // 10) == 0:
+            log(f"step {step} of {steps}: contrast {terms.contrast:.3f}, characters "
                 f"{terms.character_accuracy:.3f} and places {terms.place_accuracy:.3f} right, "
                 f"{time.perf_counter() - start:.0f} s")
     encoder.eval()

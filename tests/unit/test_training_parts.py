@@ -336,12 +336,14 @@ def test_chained_records_and_missing_data(tmp_path):
 def test_advice_names_what_is_set():
     from anytext_lib.training.callbacks.reports import advice
 
-    hparams = SimpleNamespace(gradient_checkpointing=False, loss_alpha=0.1, loss_beta=0.0, monitor_every=0)
+    hparams = {"gradient_checkpointing": False, "loss_alpha": 0.1, "loss_beta": 0.0, "monitor_every": 0}
     trainer = SimpleNamespace(datamodule=SimpleNamespace(hparams={"batch_size": 6}), accumulate_grad_batches=2,
                               precision="32-true", world_size=1)
     text = advice(trainer, SimpleNamespace(hparams=hparams))
     assert "batch_size 6 -> 3 with grad_accum 2 -> 4" in text and "bf16-mixed" in text
     assert "gradient_checkpointing" in text and "loss_alpha 0" in text and "monitor_every" not in text
+    text = advice(trainer, SimpleNamespace(hparams={"local_weight": 0.01}))  # UDiffText's training has none of these
+    assert "bf16-mixed" in text and "loss_alpha" not in text and "gradient_checkpointing" not in text
 
 
 # progress

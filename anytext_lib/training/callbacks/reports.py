@@ -218,11 +218,11 @@ def advice(trainer: pl.Trainer, module: pl.LightningModule) -> str:
                      "the same optimizer step, activations by half")
     if str(trainer.precision) == "32-true":
         found.append("precision bf16-mixed: activations of the networks by about half; weights and optimizer stay")
-    if not h.gradient_checkpointing:
+    if not h.get("gradient_checkpointing", True):
         found.append("gradient_checkpointing true: keeps the inputs of blocks only, about a third more time")
-    if h.loss_alpha > 0 or h.loss_beta > 0:
+    if h.get("loss_alpha", 0) > 0 or h.get("loss_beta", 0) > 0:
         found.append("loss_alpha 0 and loss_beta 0 until loss_start: no decoder and recogniser in the backward pass")
-    if h.monitor_every:
+    if h.get("monitor_every", 0):
         found.append("monitor_every 0: no decoded pictures for terms that are only watched")
     if trainer.world_size == 1:
         found.append("several GPUs with trainer.strategy fsdp: weights, gradients and optimizer are shared out")

@@ -9,6 +9,9 @@ _PLACES = {
     "load_fonts": "fonts", "draw_glyphs": "glyphs", "render_glyph_line": "glyphs", "PictureError": "pictures",
     "read_picture": "pictures", "normal_text": "texts", "data_folder": ".files",
     "to_tensor": "batch", "to_uint8": "batch",
+    # names that once lived here
+    "Scene": ".scenes", "SceneLine": ".scenes", "render_scene": ".scenes", "scene_batch": ".scenes",
+    "render_line": ".scenes", "load_samples": ".scenes", "build_samples": ".scenes", "verify_manifest": ".scenes",
 }
 
 __all__ = list(_PLACES)  # noqa: PLE0604

@@ -67,7 +67,7 @@ def cpu_model() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that a notebook's numbers depend on, those that are installed."""
+    """Return the installed versions of the packages that a notebook's numbers depend on."""
     found = {"anytext": __version__}
     for package in PACKAGES:
         try:

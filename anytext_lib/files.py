@@ -114,7 +114,7 @@ def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
 
 
 def _concerns(error: OSError, temporary: Path, final: Path) -> bool:
-    """Whether an error is about what is written, and not about another file that the block reads."""
+    """Return whether an error concerns the file being written, not another one that the block reads."""
     return error.filename is None or Path(os.fsdecode(error.filename)) in (temporary, final, *final.parents)
 
 

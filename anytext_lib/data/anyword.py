@@ -215,7 +215,7 @@ class _Place:
         raise AnyWordError(f"{self.path}: {place}{named}: {field or 'it'} {problem}")
 
     def wrong(self, field: str, value: Any, rule: str | None = None, kind: str = "malformed_field") -> None:
-        """Fail with what the value must be (by the wording of ``rule``, default: of the field), and what it is."""
+        """Fail with the expected value (by the wording of ``rule``, default: of the field) and the actual one."""
         self.fail(field, f"must be {wording(rule or field)}, got {short_json(value)}", kind)
 
     def value(self, row: dict, field: str, kind, default=...):

@@ -106,7 +106,7 @@ def font_path(name: str) -> Path:
 
 
 def fonts_for(text_or_language: str) -> list[str]:
-    """Names of the fonts for a language ('Latin' or 'Chinese'), or of those that can write a text.
+    """Return the names of the fonts for a language ('Latin' or 'Chinese'), or that have all glyphs of a text.
 
     The two names of languages stand for the languages; every other string is a text.  A text that a Latin font can
     write gives only Latin fonts: the Latin letters of Chinese fonts are an afterthought.

@@ -122,7 +122,7 @@ def _script(code: int) -> str | None:
 
 
 class _Gathered:
-    """Pictures with the lines found so far, and what was wrong."""
+    """Pictures with their lines so far, and the faults."""
 
     def __init__(self, root: Path, language: str):
         self.root, self.language = root, language
@@ -257,7 +257,7 @@ class FoundLine:
 
 
 class _Fault(ValueError):
-    """A malformed line; the message says what is wrong, and the remedy."""
+    """A malformed line; the message gives fault and remedy."""
 
 
 def read_csv(path: Path) -> Iterator[FoundLine]:

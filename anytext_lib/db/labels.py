@@ -106,7 +106,7 @@ def stack_label_maps(maps: Sequence[LabelMaps]) -> LabelMaps:
 
 
 def _simple(polygons: Sequence[np.ndarray], ignored: Sequence[bool]) -> tuple[list[np.ndarray], list[bool]]:
-    """Polygons without spikes; those that cross themselves are ignored, and stand for all that they may mean."""
+    """Return polygons without spikes; self-crossing ones are ignored, with every area they may enclose."""
     import cv2
 
     found = [simple_polygon(polygon) for polygon in polygons]

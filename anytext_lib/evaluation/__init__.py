@@ -1,4 +1,4 @@
-"""How good is what was generated?
+"""Evaluate generated pictures: Sen.Acc and NED by independent readers, FID, CLIPScore, LPIPS, with intervals.
 
 Text: sentence accuracy and edit distance of what an independent recogniser reads (``evaluate_ocr``), by the rules of
 different papers (``PROTOCOLS``).  Pictures: FID, CLIPScore, LPIPS.  Every result carries what its numbers depend on.

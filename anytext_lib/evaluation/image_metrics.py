@@ -289,7 +289,7 @@ def _mean(name: str, values: Sequence[float], pictures: Sequence[Picture]) -> di
 
 
 def _network(network: nn.Module | None, place: Callable[[], str | os.PathLike], name: str) -> dict[str, Any]:
-    """Who measures: the published network with the hash of its weights, or the name of the one that was given."""
+    """Identify the measuring network: the published one with the hash of its weights, or the given one's name."""
     if network is not None:
         return {"name": type(network).__name__, "weights_sha256": None}
     return {"name": name, "weights_sha256": sha256(place())}

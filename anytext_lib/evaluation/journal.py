@@ -27,7 +27,7 @@ Work = Callable[[Sequence["Picture"], Sequence[np.ndarray]], Sequence[Mapping[st
 
 
 class JournalError(AnyTextError, ValueError):
-    """A journal belongs to another measurement, or is none; the message says in what they differ and what to do."""
+    """A journal of another measurement, or a file that is none; the message gives difference and remedy."""
 
 
 class ComparedPictureError(OptionError):

@@ -113,7 +113,7 @@ def _data(annotations: str | os.PathLike, images: str | os.PathLike | None, pict
 
 
 def _about_readings(readings: Mapping[str, Readings], judged: Sequence[Judged], max_lines: int) -> dict[str, Any]:
-    """Count the lines that each crop gave, and list those that could not be cut out."""
+    """Count the lines by crop, and list the lines that could not be cut out."""
     return {
         "crops": {name: {"height": HEIGHT, "width": WIDTH, "protocols": [j.rule.name for j in judged if j.crop == name]}
                   for name in readings},

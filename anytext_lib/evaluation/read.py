@@ -97,7 +97,7 @@ def _stem(entry: AnnotatedImage) -> str:
 
 
 def _locate(entry: AnnotatedImage, root: Path, sample: int | None) -> Path | None:
-    """The file of a sample; ``sample`` None: the one that bears the entry's own name, or its stem."""
+    """Locate the file of a sample; with ``sample`` None the file with the entry's own name, or its stem."""
     own, end = Path(entry.name), "" if sample is None else f"_{sample}"
     names = [own.name] if sample is None else []
     names += [stem + end + suffix for stem in dict.fromkeys((_stem(entry), own.stem)) for suffix in SUFFIXES]
@@ -180,7 +180,7 @@ CROPS = {"upright": _upright, "box": _box}
 
 @dataclass(frozen=True)
 class LineReading:
-    """One line: what stood in the annotations, and what was read.
+    """One line: the annotated text and its readings.
 
     Attributes:
         picture: name of the file. ``item``: its entry. ``line``: which of the entry's lines, from 0.

@@ -1,4 +1,4 @@
-"""What is written: the result file with all that its numbers depend on, tables, and a page of the worst lines.
+"""Write the result file with all that its numbers depend on, tables, and a page of the worst lines.
 
 Numbers of different recognisers, crops, line counts or samplers cannot be compared, so no file leaves them out: what is
 not known is null, and listed under ``unknown``.  The page shows the crop as the recogniser saw it, what was wanted, and
@@ -253,7 +253,7 @@ def write_worst(path: str | os.PathLike, result: Mapping[str, Any], lines: Seque
 
 
 def marked(read: str, wanted: str) -> tuple[str, str]:
-    """Both texts as HTML: of ``wanted`` what is not read is in <del>, of ``read`` what was not wanted in <ins>."""
+    """Return both texts as HTML: unread parts of ``wanted`` in <del>, added parts of ``read`` in <ins>."""
     shown_read, shown_wanted = "", ""
     for operation in Levenshtein.opcodes(wanted, read):
         old = _text(wanted[operation.src_start : operation.src_end])

@@ -150,7 +150,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of that name; OptionError names those that there are."""
+    """Return the protocol of that name; OptionError lists the names."""
     if name not in PROTOCOLS:
         raise OptionError(f"there is no protocol {name!r}: choose one of {sorted(PROTOCOLS)}")
     return PROTOCOLS[name]

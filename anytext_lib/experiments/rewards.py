@@ -40,7 +40,7 @@ class Decision(NamedTuple):
 
 
 def log_probability(drawn: torch.Tensor, mean: torch.Tensor, sigma: float) -> torch.Tensor:
-    """(B,) log density of what was drawn, without its constant, the mean over the elements (as in DDPO's code)."""
+    """Return (B,) the samples' log density without its constant, as the mean over elements (as in DDPO's code)."""
     return -((drawn - mean).square() / (2 * sigma**2)).flatten(1).mean(dim=1)
 
 

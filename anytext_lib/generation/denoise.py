@@ -93,7 +93,7 @@ def ddim_sample(predict: Callable[[torch.Tensor, int], torch.Tensor], noise: tor
 def sample_images(model, batch: AnyTextBatch, steps: int = 20, guidance: float = 1.0, seed: int = 0,
                   eta: float = 0.0, negative: str = "", control_scale: float = 1.0,
                   places: list[int] | None = None) -> torch.Tensor:
-    """Images (B, 3, H, W) in [-1, 1] for the conditions of a batch; the true images are not looked at.
+    """Sample images (B, 3, H, W) in [-1, 1] under the conditions of a batch; its true images are not used.
 
     Args:
         model: an AnyText2Model in eval mode. ``batch``: on the model's device.

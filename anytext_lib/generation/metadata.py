@@ -128,7 +128,7 @@ def model_record(folder: str | os.PathLike) -> dict[str, str]:
 
 
 def differences(record: dict[str, Any], pipeline) -> list[str]:
-    """Sentences on how a pipeline differs from the one that made an image: where there are any, bits may differ."""
+    """List the differences between a pipeline and the one that made an image; with any, bits may differ."""
     now = computed(pipeline)
     found = [f"{name} was {old!r} and is {now[name]!r} now" for name, old in record["computed"].items()
              if now.get(name) != old]

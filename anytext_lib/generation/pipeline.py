@@ -121,7 +121,7 @@ class AnyText2Pipeline(DiffusionPipeline):
                  generator: torch.Generator | Sequence[torch.Generator] | None = None, batch_size: int = 4,
                  callback: Callable[[Progress], None] | None = None, output_type: OutputType = "pil"
                  ) -> AnyText2Output:
-        """New pictures. What is asked for: see ``Request`` and ``Line``; how it is sampled: see ``Settings``.
+        """Generate new pictures; for the content see ``Request`` and ``Line``, for the sampler ``Settings``.
 
         Args:
             prompt: words in double quotes become lines. ``lines``: further lines, strings or ``Line``.

@@ -1,4 +1,4 @@
-"""Where the lines of a request stand and what they are drawn with, and what is wrong with them.
+"""Place the lines of a request: regions, polygons, fonts and sizes, and the warnings about them.
 
     regions     quads, polygons and painted masks to polygons, in reading order, apart from each other and inside
     layout      places for lines that were given none, as large as there is room for
@@ -258,7 +258,7 @@ def mask_polygon(mask: np.ndarray) -> np.ndarray:
 
 
 def region_problems(polygons: Sequence[np.ndarray], names: Sequence[str], size: tuple[int, int]) -> list[str]:
-    """What is wrong with regions (P, 2) on a picture of ``size`` (H, W): outside, or overlapping."""
+    """List the faults of regions (P, 2) on a picture of ``size`` (H, W): outside it, or overlapping."""
     from shapely import Polygon, make_valid
 
     height, width = size
@@ -422,7 +422,7 @@ def letter_size(text: str, font: str, polygon: np.ndarray) -> int:
 
 
 def size_problem(text: str, font: str, polygon: np.ndarray, who: str, shrink: float = 1.0) -> str | None:
-    """What is wrong with a region in which letters come out too small to be read, and how large it has to be.
+    """Return the message about a region whose letters come out too small to be read, with the size that it needs.
 
     Args:
         polygon: (P, 2) in pixels of a picture that is made ``shrink`` times as large before the model sees it.

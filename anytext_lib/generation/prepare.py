@@ -103,7 +103,7 @@ def style_ink(picture: np.ndarray | None) -> torch.Tensor | None:
 
 
 def composited(made: np.ndarray, prepared: Prepared) -> np.ndarray:
-    """Put a made picture (H, W, 3) uint8 inside the regions of the one that was given, which stays exact outside."""
+    """Paste a generated picture (H, W, 3) uint8 into the regions of the given one, which stays exact outside."""
     return np.where(prepared.inside[..., None], made, prepared.original)
 
 

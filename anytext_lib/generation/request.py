@@ -1,4 +1,4 @@
-"""What is asked for: lines of text, a picture, how it is sampled, what the model is good at. Plain data.
+"""A request as plain data: lines of text, a picture, settings of the sampler, abilities of the model.
 
     Line, Request   what a picture shows and says              Settings   how it is sampled
     Defaults        what suits a model, with its Capabilities  PictureJob  one entry of a YAML file or command line
@@ -106,7 +106,7 @@ class Request:
         _check_quoted(self.quoted_words)
 
     def completed(self, defaults: Defaults) -> Request:
-        """The same with the defaults in place of what is None; the size is left alone."""
+        """Return a copy with defaults in place of None; the size stays."""
         names = ("negative_prompt", "added_prompt", "quoted_words")
         return replace(self, **{name: getattr(defaults, name) for name in names if getattr(self, name) is None})
 
@@ -144,7 +144,7 @@ class Settings:
             raise RequestError(f"eta lies in [0, 1], got {self.eta}")
 
     def changed(self, **values) -> Settings:
-        """The same with other values; those that are None stay as they are."""
+        """Return a copy with other values; a value of None changes nothing."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
 
@@ -234,7 +234,7 @@ class Defaults:
             raise RequestError(f"cannot read {path}: {error}") from error
 
     def write(self, folder: str | os.PathLike) -> None:
-        """Write ``generation.json`` into a model's folder; of the capabilities those that are known."""
+        """Write ``generation.json`` into a model's folder, with the capabilities that are set."""
         known = {name: value for name, value in asdict(self.capabilities).items() if value is not None}
         with atomic_path(Path(folder) / DEFAULTS_FILE) as temporary:
             temporary.write_text(json.dumps(asdict(self) | {"capabilities": known}, indent=2) + "\n",
@@ -264,7 +264,7 @@ def join_lines(prompt: str, lines: Sequence[Line]) -> list[Line]:
 
 
 def _normal(text):
-    """The normal form of a text; what is no text, or has control characters, stays, to be refused."""
+    """Return the normal form of a text; no text, or control characters, are left for the check to refuse."""
     return normal_text(text) if isinstance(text, str) and not any(ord(char) < 32 for char in text) else text
 
 

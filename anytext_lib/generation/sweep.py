@@ -1,4 +1,4 @@
-"""What sampling costs and what it yields: seconds of each part, and readable lines against the number of steps."""
+"""Measure sampling: seconds of each part, and readable lines against the number of steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""One step of training as a value: what the network was asked, what it answered, and all that follows from it.
+r"""One training step as a value: input of the network, its output, and all that is computed from them, once.
 
 .. math:: x_t \to \hat x_0 \to decode(\hat x_0) \to crops \to (features, logits)
 

@@ -1,4 +1,4 @@
-"""One token for each line of text: what it says, where it stands, in which style and colour.
+"""One token for each line of text, from its glyphs, position, style and colour.
 
     e = LayerNorm(W_g f(glyph line)) + p(position mask) + LayerNorm(W_s s(font hint)) + LayerNorm(W_c rgb)
 

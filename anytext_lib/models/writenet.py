@@ -68,7 +68,7 @@ class WriteNet(ModelMixin, ConfigMixin):
     def forward(self, glyphs: torch.Tensor, positions: torch.Tensor, masked_latents: torch.Tensor,
                 text_context: torch.Tensor, noisy_latents: torch.Tensor | None = None,
                 timesteps: torch.Tensor | float | int | None = None) -> ControlResiduals:
-        """What is added to the UNet's skip connections and middle block.
+        """Compute the residuals for the UNet's skip connections and middle block.
 
         Args:
             glyphs: (B, 1, gH, gW), ink of all lines; every value above 0 counts as 1, so colours do not matter.

@@ -22,7 +22,7 @@ BLANK = 0
 
 
 class Reading(NamedTuple):
-    """What was read from one crop.
+    """Text and confidence read from one crop.
 
     ``confidence`` is in [0, 1]: the mean probability of the characters read, 0 if nothing was read.
     """

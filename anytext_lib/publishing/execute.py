@@ -95,7 +95,7 @@ class Meter:
         return None
 
     def _look(self) -> None:
-        """Note the CPU seconds of every process of the family; those that have ended keep their last number."""
+        """Note the CPU seconds of every process of the family; an ended one keeps its last number."""
         for member in family(self.pid):
             try:
                 times, key = member.cpu_times(), (member.pid, member.create_time())
@@ -130,7 +130,7 @@ class Ending:
 
 @dataclass
 class Task:
-    """One notebook to execute: what is read, where it is written, and the CPU seconds it may use."""
+    """One notebook to execute: source, destination, and budget of CPU seconds."""
 
     source: Path
     output: Path

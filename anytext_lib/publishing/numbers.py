@@ -42,7 +42,7 @@ class Baselines:
         return data
 
     def compare(self, notebook: str, records: Sequence[Record]) -> list[str]:
-        """What is wrong with the numbers of `notebook`, a message each; an empty list when all is well."""
+        """Compare the numbers of `notebook` with the recorded ones; returns a message for each fault."""
         expected = self.entries.get(notebook, {})
         compared = [entry for entry in records if not entry.informative]
         problems = []

@@ -116,7 +116,7 @@ def write_readme(folder: Path) -> None:
 
 
 def stale_readme(folder: Path) -> list[str]:
-    """What is wrong with the README's table: a message, or nothing."""
+    """Return the fault of the README's table as a message, or None."""
     path, old, new = _readme(folder)
     return [f"{path.name}: its table of notebooks is out of date; run `anytext course check --fix`"] * (new != old)
 
@@ -252,7 +252,7 @@ def write_copies(folder: Path) -> list[Path]:
 
 
 def stale_copies(folder: Path) -> list[str]:
-    """What is wrong with the learners' copies in `folder`: missing, out of date, or of no notebook."""
+    """List the faults of the learners' copies in `folder`: missing, out of date, or without a notebook."""
     remedy = "run `anytext course exercises`"
     chapters = notebooks.find_books(folder)
     problems = []
@@ -339,7 +339,7 @@ def finish(notebook, book: Book, chapters: Sequence[Book]) -> None:
 
 
 def unfinished(notebook, book: Book, chapters: Sequence[Book]) -> list[str]:
-    """What is wrong with the form of a page, all of it mended by `fix`; the notebook stays as it is."""
+    """List the faults in the form of a page that `fix` mends; the notebook stays unchanged."""
     draft, problems = copy.deepcopy(notebook), []
     before = notebooks.as_text(draft)
     for what, mend in STEPS:

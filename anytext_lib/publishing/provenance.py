@@ -148,7 +148,7 @@ def _memory(cost: Mapping[str, Any]) -> str:
 
 
 def write_cost_line(notebook, costs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put the line of cost into the first cell, in place of the one that is there or below the title."""
+    """Write the line of cost into the first cell, over the old one or below the title."""
     lines = notebook.cells[0].source.splitlines()
     line = cost_line(costs)
     at = next((index for index, text in enumerate(lines) if text.startswith(COST_MARK)), None)

@@ -1,4 +1,4 @@
-"""The rules that a published notebook keeps; each is a function that returns what is wrong, a message each."""
+"""Rules of published notebooks; each is a function that returns its faults, one message each."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ RULES: tuple[Callable, ...] = (
 
 
 def check_course(folder: Path) -> list[str]:
-    """What is wrong with the course as a whole: profiles.yaml against files and parameters, the learners' copies."""
+    """List the faults of the course as a whole: profiles.yaml against files and parameters, learners' copies."""
     profiles = load_profiles(folder)
     by_number = {book.number: book for book in notebooks.find_books(folder)}
     problems = [f"profiles.yaml lists notebook {number}, but there is no file {number}_*.ipynb"

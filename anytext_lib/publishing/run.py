@@ -44,7 +44,7 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one notebook: status, cost, recorded numbers, what is wrong, and the executed file."""
+    """Result of one notebook: status, cost, recorded numbers, faults, and the executed file."""
 
     book: Book
     status: str
@@ -99,7 +99,7 @@ class Course:
         return overrides, {name: parameter.value for name, parameter in known.items()} | overrides
 
     def run(self) -> int:
-        """Execute all notebooks; print a line each, then what is wrong, then where the results are."""
+        """Execute all notebooks; print a line for each, then the faults, then where the results are."""
         threads = self.threads
         tasks = [self._task(book) for book in self.books]
         by_name = {book.name: book for book in self.books}

@@ -21,7 +21,7 @@ GOALS = (-0.50, -0.56, -0.62, -0.68, -0.74, -0.80)
 
 @dataclass
 class Passes:
-    """Rows that went through a network: ``forward`` in all, ``graded`` of them with a gradient to come back."""
+    """Count of network evaluations, a row each: ``forward`` in all, ``graded`` of them with a backward pass."""
 
     forward: int = 0
     graded: int = 0
@@ -61,7 +61,7 @@ def ways(steps: int = 20, guidance: float = 3.0, most: int = 5) -> dict[str, Sam
 
 def measure(model: UDiffTextModel, words: Sequence[GridWord], sampling: Sampling, judge, seed: int = 100,
             part: int = 16) -> list[dict]:
-    """One row a word: what was wanted and read, the last L_aae, the cost of its batch divided by its words."""
+    """Measure one row a word: wanted and read text, last L_aae, cost of the batch divided by its words."""
     rows = []
     for start in range(0, len(words), part):
         batch, begin = grid_batch(words[start : start + part]), time.process_time()
@@ -78,7 +78,7 @@ def measure(model: UDiffTextModel, words: Sequence[GridWord], sampling: Sampling
 @torch.no_grad()
 def try_candidates(model: UDiffTextModel, words: Sequence[GridWord], candidates: int, judge, steps: int = 20,
                    guidance: float = 3.0, seed: int = 100) -> list[dict]:
-    """Every word from every candidate noise to the end, not only from the one that noise search would choose.
+    """Sample every word from every candidate noise to the end, not only from the candidate that noise search chooses.
 
     Returns:
         one row for each word and candidate: ``focus``, the L_aae that the search goes by, and what was read.

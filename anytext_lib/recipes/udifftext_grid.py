@@ -131,7 +131,7 @@ def cell_segments(words: Sequence[GridWord], max_length: int) -> torch.Tensor:
 
 def grid_conditions(model: UDiffTextModel, words: Sequence[GridWord],
                     labels: list[str] | None = None) -> WordConditions:
-    """What the model is told of the words, with the cells as the characters' regions (``labels``: other letters)."""
+    """Build the conditions of words, with the cells as the characters' regions (``labels``: other letters)."""
     told = model.conditions(grid_batch(words), labels)
     return replace(told, segments=cell_segments(words, told.valid.shape[1]).to(told.mask))
 
@@ -145,7 +145,7 @@ MIN_SIZE = 6
 
 @dataclass(frozen=True)
 class GridData:
-    """Latents (N, 4, h, w) of words, and what the model is told of them."""
+    """Latents (N, 4, h, w) of words, with their conditions."""
 
     latents: torch.Tensor
     told: WordConditions
@@ -187,7 +187,7 @@ def grid_model(autoencoder: str | Path, label_encoder: str | Path, seed: int = 0
 
 def grid_terms(model: UDiffTextModel, objective: UDiffTextObjective, latents: torch.Tensor, noise: torch.Tensor,
                timesteps: torch.Tensor, told: WordConditions) -> UDiffTextTerms:
-    """The objective at noisy latents; all cross-attentions are looked at."""
+    """Compute the objective at noisy latents, over all cross-attentions."""
     abar = model.alphas_cumprod[timesteps]
     sigma = sigma_levels(model.alphas_cumprod)[timesteps]
     with capture_attention(model.unet) as maps:
@@ -234,7 +234,7 @@ def fit(model: UDiffTextModel, data: GridData, steps: int, batch_size: int = 32,
 
 def draw_step(data: GridData, batch_size: int, label_dropout: float,
               generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, WordConditions]:
-    """Latents, noise, timesteps and what is told, of a random batch."""
+    """Draw latents, noise, timesteps and conditions of a random batch."""
     latents, told = data.rows(torch.randint(len(data), (batch_size,), generator=generator))
     told = told.without_labels(torch.rand(batch_size, generator=generator) < label_dropout)
     noise = torch.randn(latents.shape, generator=generator)

@@ -1,4 +1,4 @@
-"""What is drawn in the drawing application: boxes with words and colours, on paper or on a picture that is edited."""
+"""The drawing of the application: boxes with words and colours, on paper or on a picture under edit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Sketch:
-    """What was drawn.  Every change gives a new sketch.
+    """A drawing of boxes and words.  Every change gives a new sketch.
 
     Attributes:
         width, height: of the picture in pixels. ``boxes``: in the order in which they were drawn.

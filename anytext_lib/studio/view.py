@@ -103,7 +103,7 @@ class StudioApp(w.VBox):
             self._buttons["Generate"].disabled = False
 
     def edit(self, picture: np.ndarray) -> None:
-        """Go on with a picture (H, W, 3) uint8: what is drawn now is written into it."""
+        """Edit a picture (H, W, 3) uint8: lines drawn from now on are written into it."""
         self.sketch = self.sketch.on(picture)
         self._set_stage()
         self._say("draw boxes where this picture is to be changed")

@@ -256,7 +256,7 @@ class EpochBatches:
 
 
 class EpochItems(Dataset):
-    """A map-style data set asked for (epoch, index) pairs; its ``set_epoch``, if it has one, is told the epoch."""
+    """A map-style data set indexed by (epoch, index) pairs; its ``set_epoch``, if any, is called with the epoch."""
 
     def __init__(self, dataset):
         self.dataset = dataset

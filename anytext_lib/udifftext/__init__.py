@@ -1,4 +1,4 @@
-"""UDiffText: attention that is told where to look, a label encoder that spells, noise that is chosen.
+"""UDiffText: a loss on attention maps, a character-level label encoder, noise search and refinement.
 
 Zhao and Lian, "UDiffText: A Unified Framework for High-quality Text Synthesis in Arbitrary Images via Character-aware
 Diffusion Models", 2023.

@@ -157,7 +157,7 @@ def _layers(maps: Iterable[torch.Tensor], valid: torch.Tensor, min_size: int) ->
 # capture
 
 class AttentionMaps:
-    """What was captured in the last forward pass: ``maps[name]`` is (B, tokens, h, w), the mean over the heads.
+    """Attention maps of the last forward pass: ``maps[name]`` is (B, tokens, h, w), the mean over the heads.
 
     Attributes:
         maps: by the name of the attention module, in the order of computation.

@@ -68,7 +68,7 @@ class WordJudge(Measurement):
         return ["written", "written_refined"] if self.refine else ["written"]
 
     def _write(self, module, batch: AnyTextBatch, rows: list[dict]) -> dict[str, torch.Tensor]:
-        """Columns of pictures of one batch; appends what was wanted and read to ``rows``."""
+        """Make the columns of pictures of one batch; appends wanted and read texts to ``rows``."""
         columns = {"input": batch.images.cpu(), "masked": batch.masked_images.cpu()}
         read = {"wanted": batch.lines.texts}
         for name in self._ways():

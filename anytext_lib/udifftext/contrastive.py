@@ -71,7 +71,7 @@ class FramePool(nn.Module):
 
 
 class PretrainingTerms(NamedTuple):
-    """Scalars: the loss, its three unweighted parts, and the shares of characters and places that are told right."""
+    """Scalars: the loss, its three unweighted parts, and the accuracies of characters and places."""
 
     loss: torch.Tensor
     contrast: torch.Tensor

@@ -36,7 +36,7 @@ Network = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tenso
 
 
 class Denoiser:
-    """An eps network with its schedule and what it is told.
+    """An eps network with its noise schedule and its conditions.
 
     Args:
         network: see ``Network``.
@@ -277,7 +277,7 @@ class Written:
 @contextmanager
 def word_denoiser(model: UDiffTextModel, told: WordConditions, guidance: float = 5.0,
                   layers: Sequence[str] | None = None) -> Iterator[Denoiser]:
-    """Within the block, the model as a denoiser of latents that knows what it is to write, and shows its maps.
+    """Within the block, give the model as a denoiser under a batch's conditions, with captured maps.
 
     Args:
         told: of the batch, see ``UDiffTextModel.conditions``. ``layers``: maps that are captured, all by default.

@@ -132,7 +132,7 @@ TEXT_ATTENTION = ".attn2."
 
 @dataclass(frozen=True)
 class WordConditions:
-    """What the UNet is told, and what its attention is held against.
+    """Conditions of the UNet, and the regions that its attention is compared with.
 
     Attributes:
         context: (B, J, D) of the labels. ``place``: (B, 5, h, w), mask and masked latents.
@@ -220,7 +220,7 @@ class UDiffTextModel(nn.Module):
 
     @torch.no_grad()
     def conditions(self, batch: AnyTextBatch, labels: list[str] | None = None) -> WordConditions:
-        """What the UNet is told about a batch with one word an image.
+        """Build the UNet's conditions for a batch with one word an image.
 
         Args:
             labels: other words than the batch's, to be written in their places.

@@ -176,7 +176,7 @@ def upright_boxes(lines: TextLines) -> TextLines:
 
 @torch.no_grad()
 def measure_sequence_accuracy(images: torch.Tensor, lines: TextLines, judge) -> tuple[float, list[str]]:
-    """SeqAcc of pictures, and what was read.
+    """Measure SeqAcc of pictures; returns the readings too.
 
     Args:
         images: (B, 3, H, W) in [-1, 1], RGB. ``lines``: the words that they are to show.

@@ -120,7 +120,7 @@ def vae_pairs(config: Config) -> Pairs:
 
 
 def _with_attention(types: Iterable[str], layers: int) -> list[bool]:
-    """For every layer of every block whether it has an attention, told by the type of its block."""
+    """List for every layer of every block whether it has an attention, by the type of its block."""
     return ["Attn" in kind for kind in types for _ in range(layers)]
 
 

@@ -1,4 +1,4 @@
-"""The model from which AnyText2's training starts: Stable Diffusion 1.5 with copies for what is new.
+"""Make the model from which AnyText2's training starts: Stable Diffusion 1.5 and copies of its layers.
 
     WriteNet's encoder and middle block   copies of the UNet's
     attn1x, attn2x                        copies of attn1, attn2 of the same block

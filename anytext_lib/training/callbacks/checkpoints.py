@@ -107,7 +107,7 @@ class Checkpoints(Checkpoint):
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Save now and delete what is too old; all processes take part.
+        """Save now and delete the oldest checkpoints; all processes take part.
 
         Raises:
             RunStateError: the disk does not take it.

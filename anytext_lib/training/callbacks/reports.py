@@ -200,7 +200,7 @@ def _named_sample(message: str, inputs: dict) -> str | None:
 
 
 class CudaMemoryAdvice(pl.Callback):
-    """Adds to an out-of-memory error what is set and what would take less."""
+    """Add advice to an out-of-memory error: the settings in use, and cheaper ones."""
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, torch.cuda.OutOfMemoryError):

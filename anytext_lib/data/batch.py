@@ -86,8 +86,10 @@ class AnyTextBatch:
         return len(self.captions)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> AnyTextBatch:
-        """The batch with its tensors on ``device``; the geometry of the lines stays on the CPU."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """The batch with its tensors on ``device``; what the host reads stays where it is: the geometry of the lines,
+        ``editing`` and ``indices``."""
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return replace(moved, editing=self.editing, indices=self.indices)
 
     def pin_memory(self) -> AnyTextBatch:
         """The batch in page-locked memory (what a DataLoader with ``pin_memory`` calls)."""

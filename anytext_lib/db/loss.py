@@ -254,7 +254,7 @@ class DBLoss(torch.nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             dtype = torch.promote_types(maps.dtype, torch.float32)
             p, t, b = maps.to(dtype).unbind(dim=1)
-            labels = labels.to(device=maps.device, dtype=dtype)
+            labels = labels.to(device=maps.device, dtype=dtype, non_blocking=True)
             shrink = self.alpha * self.shrink_term(p, labels, logits.to(dtype) if self.with_logits else None)
             threshold = self.beta * masked_l1_loss(t, labels.threshold_map, labels.threshold_mask, self.eps)
             binary = dice_loss(b, labels.shrink_map, labels.shrink_mask, self.eps)

@@ -46,7 +46,7 @@ class Branch:
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Model output (B, 4, h, w) float32 at latents (B, 4, h, w) and one timestep."""
-        timesteps = t.to(x.device).expand(len(x))
+        timesteps = t.to(x.device, non_blocking=True).expand(len(x))
         return self.model(x, timesteps, self.conditions, control=self.control, control_scale=self.strength).float()
 
 
@@ -85,7 +85,7 @@ def ddim_sample(predict: Callable[[torch.Tensor, int], torch.Tensor], noise: tor
         x, sigma = step_moments(predict(x, t), x, abar, abar_next, eta, prediction_type)
         if sigma > 0:
             fresh = [torch.randn(x.shape[1:], generator=generator) for generator in generators]
-            x = x + sigma * torch.stack(fresh).to(x)
+            x = x + sigma * torch.stack(fresh).to(x, non_blocking=True)
     return x
 
 
@@ -111,7 +111,8 @@ def sample_images(model, batch: AnyTextBatch, steps: int = 20, guidance: float =
     latents = branches[0].conditions.masked_latents
     keys = range(len(batch)) if places is None else places
     generators = [generator(seed, NOISE, 0, key) for key in keys]
-    noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents.device)
+    noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators])
+    noise = noise.to(latents.device, non_blocking=True)
     predict = guided(branches, guidance)
     found = ddim_sample(lambda x, t: predict(x, torch.tensor(t)), noise, model.alphas_cumprod, steps,
                         model.prediction_type, eta, generators)

@@ -5,7 +5,8 @@ A text names a few of the 6625 classes, and the lattice needs no other.  The gra
 .. math:: \frac{\partial\, ctc_l}{\partial z_\tau(k)} = \frac{p_\tau(k) - q_\tau(k)}{T}
 
 with q the probability that an alignment of the text stands on class k in frame tau.  So the logits are read once, and
-the gradient is the only other tensor of their size.
+the gradient is the only other tensor of their size.  The lattice itself is small and lies on the CPU: a GPU is waited
+for once, where torch's own kernel waits for each of its tables.
 """
 
 from __future__ import annotations
@@ -44,20 +45,22 @@ class Lattice(torch.autograd.Function):
         """(L,) of logits (L, T, K); 0 where the target does not fit."""
         named = [sorted({BLANK, *ids}) for ids in targets]  # BLANK = 0 comes first
         most = max(map(len, named))
-        classes = torch.tensor([row + [BLANK] * (most - len(row)) for row in named], device=logits.device)
-        classes = classes[:, None].expand(-1, logits.shape[1], -1)  # (L, T, most)
+        classes = torch.tensor([row + [BLANK] * (most - len(row)) for row in named])
+        classes = classes.to(logits.device, non_blocking=True)[:, None].expand(-1, logits.shape[1], -1)  # (L, T, most)
         log_probs = torch.stack([line.log_softmax(dim=-1).gather(1, here)  # one line at a time fits the cache
-                                 for line, here in zip(logits, classes, strict=True)])
+                                 for line, here in zip(logits, classes, strict=True)]).cpu()
         flat = torch.tensor([row.index(c) for row, ids in zip(named, targets, strict=True) for c in ids],
-                            dtype=torch.long, device=logits.device)
+                            dtype=torch.long)
         with torch.enable_grad():
             log_probs.requires_grad_(True)
             loss = F.ctc_loss(log_probs.transpose(0, 1), flat, torch.full((len(targets),), logits.shape[1]),
                               torch.tensor([len(ids) for ids in targets]), blank=BLANK, reduction="none")
         p_less_q = torch.autograd.grad(loss, log_probs, torch.ones_like(loss))[0]  # what torch calls the gradient
-        ctx.fits = loss != torch.inf
-        ctx.save_for_backward(logits, classes, log_probs.detach().exp() - p_less_q)
-        return torch.where(ctx.fits, loss, 0)
+        fits = loss != torch.inf
+        ctx.fits = fits.tolist()
+        aligned = log_probs.detach().exp() - p_less_q
+        ctx.save_for_backward(logits, classes, aligned.to(logits.device, non_blocking=True))
+        return torch.where(fits, loss, 0).to(logits.device, non_blocking=True)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -65,7 +68,7 @@ class Lattice(torch.autograd.Function):
         """softmax(logits) less the share of the alignments that go through each class and frame."""
         logits, classes, aligned = ctx.saved_tensors
         back = torch.empty_like(logits)
-        for i, fits in enumerate(ctx.fits.tolist()):
+        for i, fits in enumerate(ctx.fits):
             if fits:
                 torch.softmax(logits[i], dim=-1, out=back[i]).scatter_add_(1, classes[i], -aligned[i]).mul_(gradient[i])
             else:

@@ -118,7 +118,7 @@ class Step:
     @cached_property
     def t(self) -> torch.Tensor:
         """(B,) timesteps on the device of the output."""
-        return self.timesteps.to(self.output.device)
+        return self.timesteps.to(self.output.device, non_blocking=True)
 
     @cached_property
     def abar(self) -> torch.Tensor:
@@ -163,19 +163,21 @@ class Step:
     @cached_property
     def image_index(self) -> torch.Tensor:
         """(K,) sample of each line, on the device of the output."""
-        return self.lines.image_index.to(self.output.device)
+        return self.lines.image_index.to(self.output.device, non_blocking=True)
 
     @cached_property
     def language_weight(self) -> torch.Tensor:
         """(K,) weight of each line."""
-        return language_weights(self.lines.languages, self.instruments.latin_weight).to(self.output.device)
+        weights = language_weights(self.lines.languages, self.instruments.latin_weight)
+        return weights.to(self.output.device, non_blocking=True)
 
     @cached_property
     def places(self) -> tuple[torch.Tensor, TextLines]:
         """(U,) samples with lines, and the K lines with an index into these."""
         kept = self.lines
         samples, row_of = torch.unique(kept.image_index, return_inverse=True)
-        return samples.to(self.output.device), TextLines(row_of, kept.quads, kept.texts, kept.languages)
+        inside = TextLines(row_of, kept.quads, kept.texts, kept.languages)
+        return samples.to(self.output.device, non_blocking=True), inside
 
     @once
     def decoded(self) -> torch.Tensor:
@@ -204,7 +206,7 @@ class Step:
         """(K, T, D) features of the true lines, without gradient."""
         images, lines = self.batch.images, self.lines
         if self.reference is not None:
-            return self.reference[self.rows]
+            return self.reference[torch.tensor(self.rows).to(self.reference.device, non_blocking=True)]
         if self.instruments.cache is not None:
             return self.instruments.cache.features(self.instruments.features, images, lines,
                                                    self.batch.indices.tolist())
@@ -252,7 +254,7 @@ class Step:
 def text_region(batch) -> torch.Tensor:
     """(B, 1, H, W) in {0, 1}: the union of the position masks of each image of an AnyTextBatch."""
     region = torch.zeros_like(batch.images[:, :1])
-    index = batch.lines.image_index.to(region.device)
+    index = batch.lines.image_index.to(region.device, non_blocking=True)
     return region.index_add(0, index, batch.positions.to(region)).clamp(max=1)
 
 

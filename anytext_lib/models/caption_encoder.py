@@ -71,7 +71,7 @@ class CaptionEncoder:
         if min(used) == len(windows):
             return context, None
         mask = torch.arange(len(windows))[None] < torch.tensor(used)[:, None]
-        return context, mask.repeat_interleave(self.window, dim=1).to(context.device)
+        return context, mask.repeat_interleave(self.window, dim=1).to(context.device, non_blocking=True)
 
     def encode_text_captions(self, captions: Sequence[str], embeddings: torch.Tensor | None = None,
                              image_index: torch.Tensor | None = None) -> torch.Tensor:
@@ -94,9 +94,8 @@ class CaptionEncoder:
 
     def _encode(self, ids: torch.Tensor, embeddings, image_index, captions) -> torch.Tensor:
         """Ids (B, N 77) -> (B, N 77, D), each window alone."""
-        ids = ids.to(self.model.device)
         batch = len(ids)
-        tokens = self.model.embeddings.token_embedding(ids)
+        tokens = self.model.embeddings.token_embedding(ids.to(self.model.device, non_blocking=True))
         if embeddings is not None and image_index is not None:
             tokens = place_lines(ids == self.placeholder, tokens, embeddings, image_index, captions)
         hidden = run_clip(self.model, tokens.unflatten(1, (-1, self.window)).flatten(0, 1))
@@ -135,7 +134,8 @@ def place_lines(where: torch.Tensor, tokens: torch.Tensor, embeddings: torch.Ten
     out (an empty or negative caption has none); a ``*`` without a line is an error, as upstream.
 
     Args:
-        where: (B, n) bool, the placeholders. ``tokens``: (B, n, D), their embeddings so far.
+        where: (B, n) bool, the placeholders; on the CPU, or the host waits for them.
+        tokens: (B, n, D), their embeddings so far.
         embeddings: (L, D), lines image by image. ``image_index``: (L,), whose line it is, in ascending order.
         captions: B texts for the message of an error.
 
@@ -157,7 +157,8 @@ def place_lines(where: torch.Tensor, tokens: torch.Tensor, embeddings: torch.Ten
             text = f" {captions[image]!r}" if captions else ""
             raise PlaceholderError(f"caption {image}{text} has {count} '*' but its image has {len(own)} lines of text")
     rows = torch.cat([own[:count] for own, count in zip(lines, counts, strict=True)])
-    return tokens.masked_scatter(where[..., None], embeddings[rows.to(embeddings.device)].to(tokens.dtype))
+    rows, where = (part.to(tokens.device, non_blocking=True) for part in (rows, where))
+    return tokens.masked_scatter(where[..., None], embeddings[rows].to(tokens.dtype))
 
 
 def run_clip(model: CLIPTextModel, tokens: torch.Tensor) -> torch.Tensor:

@@ -122,7 +122,7 @@ def _sample_boxes(images: torch.Tensor, lines: TextLines) -> list[torch.Tensor]:
     points = pad_sequence(rows, batch_first=True, padding_value=-2.0)[:, None]  # -2 lies outside: it reads zero padding
     # black is -1 but the padding of grid_sample is 0: shift by one, as upstream samples pixels of 0..255
     images = images if images.dtype == torch.float64 else images.float()  # half precision misses by whole pixels
-    flat = F.grid_sample(images + 1, points.to(images), align_corners=True) - 1
+    flat = F.grid_sample(images + 1, points.to(images, non_blocking=True), align_corners=True) - 1
     pieces = {}
     for row, of_image in zip(order, flat[:, :, 0], strict=True):
         used = [len(grids[i]) for i in row]  # split: its backward writes the image's gradient once, not once a line
@@ -225,7 +225,7 @@ def seams(needed: Sequence[int], full: int, device: torch.device) -> tuple[torch
     ends = torch.tensor(needed).cumsum(0) + 2 * SIDE * torch.arange(len(needed))
     offsets = torch.arange(2 * SIDE)
     is_blank = (torch.tensor(needed)[:, None] < full) & (offsets < SIDE)
-    return (ends[:, None] + offsets).flatten().to(device), is_blank.flatten().to(device)
+    return tuple(table.flatten().to(device, non_blocking=True) for table in (ends[:, None] + offsets, is_blank))
 
 
 def needed_columns(width: int, full: int) -> int:

@@ -206,7 +206,7 @@ class AnyText2Training(DiffusionTraining):
         self.last_inputs["output"] = step.output.detach()
         values = self.objective(step, self.global_step, watch=self.watches(self.global_step))
         self.log_dict({f"t/{key}": value for key, value in logged(step, values).items()}, batch_size=len(batch))
-        weights = {name: self.objective.weight(name, self.global_step) for name in ("ocr", "ctc")}
+        weights = {name: torch.tensor(self.objective.weight(name, self.global_step)) for name in ("ocr", "ctc")}
         self.log_dict({"t/loss_alpha": weights["ocr"], "t/loss_beta": weights["ctc"]}, batch_size=len(batch))
         return values.loss * self.accumulation_factor(batch_idx)
 
@@ -219,7 +219,7 @@ class AnyText2Training(DiffusionTraining):
                 conditions=None) -> Step:
         """Run the network at the noisy latents of a batch; noise and timesteps may be on the CPU."""
         self.prepare()
-        noise, timesteps = noise.to(latents), timesteps.to(latents.device)
+        noise, timesteps = noise.to(latents, non_blocking=True), timesteps.to(latents.device, non_blocking=True)
         conditions = self.conditions(batch) if conditions is None else conditions
         with self.objective.watch(self.model) as watched:
             output = self.model(self.instruments.process.add_noise(latents, noise, timesteps), timesteps, conditions)

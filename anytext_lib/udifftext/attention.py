@@ -54,7 +54,7 @@ def gaussian_kernel(size: int = 3, sigma: float = 1.0) -> torch.Tensor:
 def smooth(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Each map of (B, J, h, w) convolved with ``kernel`` (k, k); outside a map is 0."""
     batch, count, height, width = maps.shape
-    flat = F.conv2d(maps.reshape(batch * count, 1, height, width), kernel.to(maps)[None, None],
+    flat = F.conv2d(maps.reshape(batch * count, 1, height, width), kernel.to(maps, non_blocking=True)[None, None],
                     padding=len(kernel) // 2)
     return flat.reshape(maps.shape)
 

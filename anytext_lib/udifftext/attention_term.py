@@ -63,9 +63,8 @@ def local_of(model: AnyText2Model, batch: AnyTextBatch, maps: Mapping[str, Atten
 def local_loss(maps: list[torch.Tensor], looked: Looked) -> torch.Tensor:
     """(B,) L_loc of maps (B, tokens, h, w) of one size; 0 for images without tokens."""
     tokens, segments, valid = stack_tokens(looked, maps[0].shape[-2:])
-    device = maps[0].device
-    return local_attention_loss(pick_tokens(maps, tokens), segments.to(device), valid.to(device),
-                                min_size=isqrt(maps[0][0, 0].numel()))
+    tokens, segments, valid = (part.to(maps[0].device, non_blocking=True) for part in (tokens, segments, valid))
+    return local_attention_loss(pick_tokens(maps, tokens), segments, valid, min_size=isqrt(maps[0][0, 0].numel()))
 
 
 @per_line
@@ -82,11 +81,11 @@ def finest(maps: list[torch.Tensor]) -> list[torch.Tensor]:
 
 def star_tokens(model: AnyText2Model, batch: AnyTextBatch) -> Looked:
     """The ``*`` of every text caption, in the order of the image's lines, with the lines' position masks."""
-    captions, found = model.captions, []
+    captions, positions, found = model.captions, batch.positions.cpu(), []
     for image, caption in enumerate(batch.text_captions):
         places = [i for i, token in enumerate(captions.tokens(caption)) if token == captions.placeholder]
         lines = (batch.lines.image_index == image).nonzero().flatten().tolist()
-        found.append([(1 + place, batch.positions[line, 0].cpu()) for place, line in zip(places, lines, strict=False)])
+        found.append([(1 + place, positions[line, 0]) for place, line in zip(places, lines, strict=False)])
     return found
 
 

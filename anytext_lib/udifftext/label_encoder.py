@@ -143,7 +143,8 @@ class LabelEncoder(nn.Module):
                                         f"{self.config.max_length}: shorten it, or set max_length")
             ids = self.characters.encode(label)
             rows.append(ids + [0] * (self.config.max_length - len(ids)))
-        return torch.tensor(rows, dtype=torch.int64, device=self.places.device).reshape(-1, self.config.max_length)
+        return torch.tensor(rows, dtype=torch.int64).reshape(-1, self.config.max_length).to(
+            self.places.device, non_blocking=True)
 
     def forward(self, labels: Sequence[str] | torch.Tensor) -> torch.Tensor:
         """Context (B, max_length, width) of B labels, or of their classes (B, max_length)."""

@@ -234,11 +234,12 @@ class UDiffTextModel(nn.Module):
             lines = replace(lines, texts=[labels[i] for i in lines.image_index.tolist()])
         context = self.label_encoder(labels_of(lines, len(batch)))
         segments, valid = character_segments(lines, len(batch), tuple(images.shape[-2:]), length)
-        mask = torch.zeros_like(images[:, :1]).index_add(0, lines.image_index.to(images.device), batch.positions)
-        mask = mask.clamp(max=1)
+        mask = torch.zeros_like(images[:, :1]).index_add(
+            0, lines.image_index.to(images.device, non_blocking=True), batch.positions).clamp(max=1)
         masked = self.encode(torch.where(mask > 0, -1.0, images))
         place = torch.cat([F.interpolate(mask, masked.shape[-2:]).to(masked), masked], dim=1)
-        return WordConditions(context, place, mask, segments.to(images.device), valid.to(images.device))
+        segments, valid = (part.to(images.device, non_blocking=True) for part in (segments, valid))
+        return WordConditions(context, place, mask, segments, valid)
 
     def forward(self, noisy_latents: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor,
                 place: torch.Tensor) -> torch.Tensor:

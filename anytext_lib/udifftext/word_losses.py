@@ -87,7 +87,7 @@ def _word_loss(slots: torch.Tensor, ids: list[int], row: int) -> torch.Tensor:
     if not ids:
         return slots.sum() * 0
     return F.cross_entropy(slots[: len(ids)].to(torch.promote_types(slots.dtype, torch.float32)),
-                           torch.tensor(ids, device=slots.device))
+                           torch.tensor(ids).to(slots.device, non_blocking=True))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class UDiffTextTraining(DiffusionTraining):
         latents, noise, timesteps = self.draw(batch, batch_idx)
         dropped = torch.cat([torch.rand(1, generator=generator(self.hparams.seed, LABELS, self.micro_step, i))
                              for i in self.places(len(batch))])
-        told = self.model.conditions(batch).without_labels((dropped < self.hparams.label_dropout).to(self.device))
+        told = self.model.conditions(batch).without_labels(
+            (dropped < self.hparams.label_dropout).to(self.device, non_blocking=True))
         terms = self.evaluate(latents, noise, timesteps, told)
         self.log_dict(terms.log("t"), batch_size=len(batch))
         return terms.loss * self.accumulation_factor(batch_idx)
@@ -74,7 +75,7 @@ class UDiffTextTraining(DiffusionTraining):
     def evaluate(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
                  told: WordConditions) -> UDiffTextTerms:
         """The objective at the noisy latents of a batch; noise and timesteps may be on the CPU."""
-        noise, timesteps = noise.to(latents), timesteps.to(latents.device)
+        noise, timesteps = noise.to(latents, non_blocking=True), timesteps.to(latents.device, non_blocking=True)
         process = VariancePreserving(self.model.alphas_cumprod)
         sigma = process.amplification(timesteps)
         with capture_attention(self.model.unet, self.hparams.layers) as maps:

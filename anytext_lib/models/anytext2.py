@@ -277,7 +277,7 @@ class AnyText2Model(nn.Module):
         """Embeddings (L, D) of the batch's lines.
 
         Args:
-            style_images: see ``line_images.style_crops``.
+            style_images: see ``text_embedding.style_crops``.
             glyph_features: what ``glyph_features`` returned for the batch's glyph lines; None computes it here.
         """
         reader = self.reader if self.text_embedding.needs_reader else None

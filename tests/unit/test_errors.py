@@ -69,7 +69,7 @@ def test_an_error_with_a_name_is_one_line_with_its_status_and_notes(monkeypatch,
 @pytest.mark.parametrize("error", [ValueError, RuntimeError, OSError, KeyError, TypeError, FileNotFoundError])
 @pytest.mark.parametrize("command, arguments", [
     ("doctor.run_doctor", ["doctor"]), ("datatools.command.run_data", ["data", "check", "x"]),
-    ("models.command.run_convert", ["convert", "x", "y"]), ("db.command.run_db", ["db", "compare", "x"]),
+    ("upstream.command.run_convert", ["convert", "x", "y"]), ("db.command.run_db", ["db", "compare", "x"]),
     ("generation.command.run_generate", ["generate", "--prompt", "x"]), ("training.cli.run", ["fit"]),
     ("evaluation.command.run_evaluate", EVALUATE)])
 def test_a_mistake_in_the_code_is_not_told_as_a_wrong_request(monkeypatch, command, arguments, error):

@@ -220,7 +220,7 @@ class AnyText2Model(nn.Module):
     def alphas_cumprod(self) -> torch.Tensor:
         """abar_t of the noise schedule, (1000,) float32 on the model's device."""
         if self._abar_here.device != self.device:
-            self._abar_here = self._abar.to(self.device)
+            self._abar_here = self._abar.to(self.device, non_blocking=True)
         return self._abar_here
 
     @property
@@ -307,7 +307,7 @@ class AnyText2Model(nn.Module):
         if masked_latents is None:
             masked_latents = self._masked_latents(batch, generator)
         positions = batch.positions.new_zeros(len(batch), *batch.positions.shape[1:])
-        positions = positions.index_add(0, index.to(positions.device), batch.positions)
+        positions = positions.index_add(0, index.to(positions.device, non_blocking=True), batch.positions)
         return Conditions(image_context, text_context, batch.glyphs, positions, masked_latents, image_mask)
 
     def _masked_latents(self, batch: AnyTextBatch, generator: torch.Generator | None) -> torch.Tensor:
@@ -316,9 +316,11 @@ class AnyText2Model(nn.Module):
         if len(editing) >= len(batch) - 1:
             return self.encode(batch.masked_images, generator=generator)
         blank = next(row for row in range(len(batch)) if row not in editing)
+        place = [1 + editing.index(row) if row in editing else 0 for row in range(len(batch))]
+        rows, place = (torch.tensor(these).to(batch.masked_images.device, non_blocking=True)
+                       for these in ([blank, *editing], place))
         with torch.no_grad():
-            shown = self.vae.encode(batch.masked_images[[blank, *editing]].to(self.vae.dtype)).latent_dist
-            place = [1 + editing.index(row) if row in editing else 0 for row in range(len(batch))]
+            shown = self.vae.encode(batch.masked_images[rows].to(self.vae.dtype)).latent_dist
             return self._drawn(type(shown)(shown.parameters[place]), None, generator)
 
     # networks

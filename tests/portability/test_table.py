@@ -11,19 +11,16 @@ from tests.portability.variants import PLAIN
 
 ROWS = table.read(table.path_of("quick"))
 RECORDED = Baselines(notebooks_folder(), "quick", "cpu").entries
-SEED_MATTERS = frozenset()
+SEED_MATTERS = frozenset({"12"})  # of the few words of profile quick all may be read right: then nothing correlates
 """Notebooks whose assertions are about their own seed: under the other one they may fail. Each needs a reason."""
-
-
-unfinished = pytest.mark.xfail(strict=False, reason="the sweep has not been run on all notebooks")
+UNFINISHED = frozenset({"10", "10b"})  # measured under two variants: run `make portable`, then take them out
 
 
 def lines(number: str) -> dict[str, dict[str, str]]:
     return {line["name"]: line for line in ROWS if line["notebook"] == number}
 
 
-@unfinished
-@pytest.mark.parametrize("number", RECORDED)
+@pytest.mark.parametrize("number", sorted(set(RECORDED) - UNFINISHED))
 def test_every_recorded_number_has_been_measured(number):
     missing = [name for name in RECORDED[number] if name not in lines(number)]
     assert not missing, f"run `python -m tests.portability {number}`: the table lacks {', '.join(missing)}"
@@ -50,7 +47,6 @@ def test_every_variant_runs_to_its_end(number):
     assert failed <= ({"seed"} if number in SEED_MATTERS else set())
 
 
-@unfinished
 def test_golden_tests_use_at_most_half_of_their_tolerances():
     golden = lines("golden")
     assert len(golden) > 25

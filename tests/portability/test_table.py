@@ -13,14 +13,13 @@ ROWS = table.read(table.path_of("quick"))
 RECORDED = Baselines(notebooks_folder(), "quick", "cpu").entries
 SEED_MATTERS = frozenset({"12"})  # of the few words of profile quick all may be read right: then nothing correlates
 """Notebooks whose assertions are about their own seed: under the other one they may fail. Each needs a reason."""
-UNFINISHED = frozenset({"10", "10b"})  # measured under two variants: run `make portable`, then take them out
 
 
 def lines(number: str) -> dict[str, dict[str, str]]:
     return {line["name"]: line for line in ROWS if line["notebook"] == number}
 
 
-@pytest.mark.parametrize("number", sorted(set(RECORDED) - UNFINISHED))
+@pytest.mark.parametrize("number", RECORDED)
 def test_every_recorded_number_has_been_measured(number):
     missing = [name for name in RECORDED[number] if name not in lines(number)]
     assert not missing, f"run `python -m tests.portability {number}`: the table lacks {', '.join(missing)}"

@@ -152,7 +152,7 @@ def check(options: Namespace) -> int:
 
 def exercises(options: Namespace) -> int:
     """`anytext course exercises`."""
-    from anytext_lib.publishing.pages import write_copies
+    from anytext_lib.publishing.learners_copies import write_copies
 
     for path in write_copies(notebooks_folder(options.folder)):
         print(f"wrote {path.parent.name}/{path.name}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anytext_lib.course.record import records_of
 from anytext_lib.errors import CourseError
-from anytext_lib.publishing import notebooks, pages, provenance
+from anytext_lib.publishing import contents, learners_copies, links, notebooks, pages, provenance
 from anytext_lib.publishing.notebooks import load_profiles
 
 TAGS = {"parameters", notebooks.INJECTED, "solution", "exercise", "check", "nbval-check-output", provenance.MAP}
@@ -156,7 +156,7 @@ def living_links(notebook, path: Path) -> list[str]:
     """Every relative link leads to a file."""
     return [f"cell {number} has a link to {target!r}, where there is nothing"
             for number, cell in enumerate(notebook.cells, start=1) if cell.cell_type == "markdown"
-            for target in pages.dead_links(cell.source, path.parent)]
+            for target in links.dead_links(cell.source, path.parent)]
 
 
 def size(notebook, path: Path) -> list[str]:
@@ -176,21 +176,21 @@ def solved_exercises(notebook, path: Path) -> list[str]:
     problems, solved = [], 0
     for index, cell in enumerate(notebook.cells):
         if "solution" not in notebooks.tags(cell):
-            if pages.BEGIN in cell.source:
+            if learners_copies.BEGIN in cell.source:
                 problems.append(f"cell {index + 1} holds a solution but is not tagged 'solution'")
             continue
         solved += 1
         after = notebook.cells[index + 1] if index + 1 < len(notebook.cells) else None
-        if pages.strip_solutions(cell.source, path.stem) == cell.source:
-            problems.append(f"solution cell {index + 1} has no lines {pages.BEGIN} and {pages.END}")
+        if learners_copies.strip_solutions(cell.source, path.stem) == cell.source:
+            problems.append(f"solution cell {index + 1} has no lines {learners_copies.BEGIN} and {learners_copies.END}")
         if "check_" not in cell.source and (after is None or "check" not in notebooks.tags(after)):
             problems.append(f"solution cell {index + 1} is not followed by a cell tagged 'check'")
         if index == 0 or "exercise" not in notebooks.tags(notebook.cells[index - 1]):
             problems.append(f"solution cell {index + 1} does not follow a markdown cell tagged 'exercise'")
-        lost = pages.names_lost(cell.source, path.stem)
+        lost = learners_copies.names_lost(cell.source, path.stem)
         if lost:
             problems.append(f"solution cell {index + 1}: learners would lack {min(lost)!r}; "
-                            f"write `{min(lost)} = ...` above {pages.BEGIN}")
+                            f"write `{min(lost)} = ...` above {learners_copies.BEGIN}")
     if solved < MIN_EXERCISES:
         problems.append(f"has {solved} exercises with solutions, at least {MIN_EXERCISES} are needed")
     return problems
@@ -226,12 +226,13 @@ def check_course(folder: Path) -> list[str]:
         for number, setting in profile.settings.items():
             if number in by_number:
                 problems += _bad_overrides(by_number[number], profile.name, setting.parameters)
-    return problems + pages.stale_copies(folder) + _copies_with_dead_links(folder) + pages.stale_readme(folder)
+    return (problems + learners_copies.stale_copies(folder) + _copies_with_dead_links(folder)
+            + contents.stale_readme(folder))
 
 
 def _copies_with_dead_links(folder: Path) -> list[str]:
-    copies = sorted((folder / pages.EXERCISES).glob("*.ipynb"))
-    return [f"{pages.EXERCISES}/{path.stem}: {message}" for path in copies
+    copies = sorted((folder / contents.EXERCISES).glob("*.ipynb"))
+    return [f"{contents.EXERCISES}/{path.stem}: {message}" for path in copies
             for message in living_links(notebooks.read(path), path)]
 
 

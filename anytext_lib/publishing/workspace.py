@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from anytext_lib.errors import CourseError
-from anytext_lib.publishing import notebooks, pages
+from anytext_lib.publishing import contents, notebooks, pages
 
 NAME = "work"
 STATE = ".published.json"
@@ -36,7 +36,7 @@ def prepare(folder: Path, say: Callable[[str], None] = print) -> Path:
     try:
         target.mkdir(exist_ok=True)
         state = _load(target / STATE)
-        for place in (Path(), Path(pages.EXERCISES)):
+        for place in (Path(), Path(contents.EXERCISES)):
             for book in notebooks.find_books(folder / place):
                 _renew(book.path, target, place / book.path.name, state, say)
         notebooks.write_atomically(target / STATE, json.dumps(state, indent=1, sort_keys=True) + "\n")

@@ -12,7 +12,7 @@ from nbconvert import HTMLExporter
 
 from anytext_lib.cli import main
 from anytext_lib.course.record import MIME, Record, records_of
-from anytext_lib.publishing import notebooks, pages, provenance
+from anytext_lib.publishing import contents, notebooks, pages, provenance
 from anytext_lib.publishing.rules import check_notebook
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -115,7 +115,7 @@ def test_readme_and_map_show_the_recorded_costs(old, cells):
                       "| 02 | [second](notebooks/02_second.ipynb) | ? | 2.2 min, 2.0 GiB | 9 s |\n"
                       "| 03 | [third](notebooks/03_third.ipynb) |  | – | – |\n\nEnd\n")
     page = notebooks.read(old.folder / "01_first.ipynb")
-    assert page.cells[1].source == pages.map_of(old.folder)
+    assert page.cells[1].source == contents.map_of(old.folder)
     assert "| 02 | [second](02_second.ipynb) | ? | 2.2 min, 2.0 GiB | 9 s | [exercises](exercises/02_second.ipynb) |" \
         in page.cells[1].source.splitlines()
     hashed = provenance.source_hash(page)

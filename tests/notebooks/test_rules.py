@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from anytext_lib.course.paths import notebooks_folder
-from anytext_lib.publishing import notebooks, pages, provenance
+from anytext_lib.publishing import learners_copies, notebooks, pages, provenance
 from anytext_lib.publishing.notebooks import load_profiles
 from anytext_lib.publishing.rules import cell_form, check_course, check_notebook, lines_of_code
 
@@ -201,7 +201,7 @@ def test_copies_with_dead_links_and_an_old_readme_are_found(course, cells):
     course.add("01_page", "record('a', 1)", text("[more](../gone.md)"))
     course.add("02_page", "record('a', 1)")
     (course.folder.parent / "README.md").write_text("| 01 | old |\n| 02 | old |\n", encoding="utf-8")
-    pages.write_copies(course.folder)
+    learners_copies.write_copies(course.folder)
     found = check_course(course.folder)
     assert "exercises/01_page: cell 5 has a link to '../../gone.md', where there is nothing" in found
     assert "README.md: its table of notebooks is out of date; run `anytext course check --fix`" in found

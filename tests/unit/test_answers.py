@@ -14,7 +14,7 @@ import pytest
 from anytext_lib.cli import TRAINING, build_parser
 from anytext_lib.course.paths import notebooks_folder, project_root
 from anytext_lib.generation import AnyText2Pipeline, Line
-from anytext_lib.publishing.pages import dead_links
+from anytext_lib.publishing.links import dead_links
 from anytext_lib.usage import innermost
 from tests.unit.generation_model import lively_model
 

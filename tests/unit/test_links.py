@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anytext_lib.publishing import pages
+from anytext_lib.publishing import links
 
 FILES = {"02": "02_x0.ipynb", "05": "05_ocr.ipynb", "05b": "05b_pixels.ipynb",
          "08": "08_total.ipynb", "09": "09_net.ipynb"}
@@ -36,8 +36,8 @@ PAPER = "https://arxiv.org/abs/2411.15245"
      f"`code`, [notebook 02](02_x0.ipynb), $x$ and [arXiv 2411.15245]({PAPER}) cost $5"),
 ])
 def test_mentions_become_links_once(text, expected):
-    assert pages.linked(text, FILES, own="01") == expected
-    assert pages.linked(expected, FILES, own="01") == expected
+    assert links.linked(text, FILES, own="01") == expected
+    assert links.linked(expected, FILES, own="01") == expected
 
 
 @pytest.mark.parametrize("text", [
@@ -49,22 +49,22 @@ def test_mentions_become_links_once(text, expected):
     "arXiv 2411.15245678",
 ])
 def test_what_is_no_mention_stays(text):
-    assert pages.linked(text, FILES | {"01": "01_own.ipynb"}, own="01") == text
+    assert links.linked(text, FILES | {"01": "01_own.ipynb"}, own="01") == text
 
 
 def test_formulas_end_with_their_paragraph():
     text = "It costs $5.\n\nSee notebook 02, for $6."
-    assert pages.linked(text, FILES) == "It costs $5.\n\nSee [notebook 02](02_x0.ipynb), for $6."
+    assert links.linked(text, FILES) == "It costs $5.\n\nSee [notebook 02](02_x0.ipynb), for $6."
 
 
 def test_relative_links_are_found_and_moved():
     text = "[a](x.ipynb) `[b](y)` [c](https://a.b) [d](#part) ![e](../p.png) <a href=\"q.md\">f</a> [g](mailto:x@y)"
-    assert [target[0] for target in pages.relative_links(text)] == ["x.ipynb", "../p.png", "q.md"]
+    assert [target[0] for target in links.relative_links(text)] == ["x.ipynb", "../p.png", "q.md"]
     moved = text.replace("(x", "(../x").replace("(../p", "(../../p").replace('"q', '"../q')
-    assert pages.with_prefix(text, "../") == moved
+    assert links.with_prefix(text, "../") == moved
 
 
 def test_dead_links_are_found(tmp_path):
     (tmp_path / "a page.md").touch()
     text = "[a](a%20page.md#part) [b](gone.md) [c](a%20page.md)"
-    assert pages.dead_links(text, tmp_path) == ["gone.md"]
+    assert links.dead_links(text, tmp_path) == ["gone.md"]

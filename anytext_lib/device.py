@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,14 +68,12 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """Return the installed versions of the packages that a notebook's numbers depend on."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the installed versions of the course and of ``packages``; one that is not installed is left out."""
     found = {"anytext": __version__}
-    for package in PACKAGES:
-        try:
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from anytext_lib.data.batch import to_tensor
+from anytext_lib.device import versions
 from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.evaluation.journal import ComparedPictureError, Journal, Picture, measure, read_picture
 from anytext_lib.evaluation.networks import (
@@ -36,12 +38,12 @@ from anytext_lib.evaluation.networks import (
     FIDInception,
     clip_score,
 )
-from anytext_lib.evaluation.read import SUFFIXES, find_pictures, picture_settings, to_tensor
+from anytext_lib.evaluation.read import SUFFIXES, find_pictures, picture_settings
 from anytext_lib.evaluation.report import (
+    PACKAGES,
     checkpoint_identity,
     generation,
     sha256,
-    versions,
     write_result,
     write_table,
     written_folder,
@@ -89,7 +91,7 @@ def _fid_result(output: str | os.PathLike, sets: Mapping[str, Sequence[Picture]]
         "fid_by_size": {str(n): values for n, values in fid_by_size(found["real"], found["fake"], sizes).items()},
         "pictures": {name: {"folder": rows[0].path.parent.name, "count": len(rows)} for name, rows in sets.items()},
         "network": identity, "resize": f"bilinear to {SIDE}, no antialiasing", "features": int(found["real"].shape[1]),
-        **_nothing_read(), **_generation(given, sets["fake"]), "versions": versions(),
+        **_nothing_read(), **_generation(given, sets["fake"]), "versions": versions(PACKAGES),
     }
     write_result(Path(output) / "result.json", result)
     return result
@@ -211,7 +213,7 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
             "annotations": {"name": Path(annotations).name, "sha256": settings["annotations"]},
             "pictures": {"folder": pictures[0].path.parent.name, "read": len(captioned), "missing": len(missing),
                          "without_caption": len(pictures) - len(captioned)},
-            "network": identity, **_nothing_read(), **_generation(given, captioned), "versions": versions(),
+            "network": identity, **_nothing_read(), **_generation(given, captioned), "versions": versions(PACKAGES),
         }
         _write(output, result, captioned, "clip_score", scores)
     return result
@@ -250,7 +252,7 @@ def evaluate_lpips(real: str | os.PathLike, fake: str | os.PathLike, output: str
         result = {
             "kind": "lpips", **_mean("lpips", distances, pictures), "network": identity,
             "pictures": {"real": Path(real).name, "fake": Path(fake).name, "pairs": len(pictures)},
-            **_nothing_read(), **_generation(given, pictures), "versions": versions(),
+            **_nothing_read(), **_generation(given, pictures), "versions": versions(PACKAGES),
         }
         _write(output, result, pictures, "lpips", distances)
     return result
@@ -279,7 +281,7 @@ def _pair(real: Path, picture: Picture, pixels: np.ndarray) -> tuple[torch.Tenso
     if other.shape != pixels.shape:
         raise ComparedPictureError(f"{picture.path} has {pixels.shape[1]} x {pixels.shape[0]} pixels and {real} "
                            f"{other.shape[1]} x {other.shape[0]}: LPIPS compares pictures of one size")
-    return to_tensor(other), to_tensor(pixels)
+    return to_tensor(other)[0], to_tensor(pixels)[0]
 
 
 def _mean(name: str, values: Sequence[float], pictures: Sequence[Picture]) -> dict[str, Any]:

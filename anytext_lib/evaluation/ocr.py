@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from anytext_lib.device import versions
 from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.journal import Picture
 from anytext_lib.evaluation.read import (
@@ -27,12 +28,12 @@ from anytext_lib.evaluation.read import (
     read_pictures,
 )
 from anytext_lib.evaluation.report import (
+    PACKAGES,
     checkpoint_identity,
     generation,
     recogniser_identity,
     sha256,
     table,
-    versions,
     write_result,
     write_table,
     write_worst,
@@ -88,7 +89,7 @@ def evaluate_ocr(annotations: str | os.PathLike, images: str | os.PathLike | Non
             **_about_readings(readings, judged, max_lines),
             **generation({**(given or {}), "checkpoint": checkpoint}, readings[judged[0].crop].settings),
             "bootstrap": about(), "protocols": {j.rule.name: summarise(j.lines, j.rule) for j in judged},
-            "versions": versions(),
+            "versions": versions(PACKAGES),
         }
         _write(output, result, judged, pictures, worst)
     return result

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword
+from anytext_lib.data.batch import to_tensor
 from anytext_lib.data.lines import BadLineError, BadLineWarning, TextLines
 from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.evaluation.journal import Journal, Picture, measure
@@ -145,11 +146,6 @@ def cut_line(picture: torch.Tensor, line: Annotation, crop: str = "upright") -> 
     return CROPS[crop](picture, line)
 
 
-def to_tensor(picture: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 to (3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 127.5 - 1
-
-
 def _upright(picture: torch.Tensor, line: Annotation) -> torch.Tensor:
     size = tuple(picture.shape[1:])
     with warnings.catch_warnings():
@@ -253,7 +249,7 @@ def _read_batch(pictures: Sequence[Picture], pixels: Sequence[np.ndarray], reade
     rows, crops, places = [], [], []
     for picture, array in zip(pictures, pixels, strict=True):
         rows.append({"lines": [], "skipped": [], "settings": picture_settings(picture.path)})
-        tensor = to_tensor(array)
+        tensor = to_tensor(array)[0]
         for number, line in enumerate(picture.lines):
             try:
                 crops.append(cut_line(tensor, line, crop))

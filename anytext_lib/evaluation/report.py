@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 
+from anytext_lib.data.batch import to_tensor
 from anytext_lib.data.fonts import load_fonts
 from anytext_lib.data.lines import BadLineError
 from anytext_lib.errors import MissingFileError
 from anytext_lib.evaluation.journal import ComparedPictureError, Picture, read_picture
-from anytext_lib.evaluation.read import LOSS_RECOGNISER, LineReading, cut_line, to_tensor
+from anytext_lib.evaluation.read import LOSS_RECOGNISER, LineReading, cut_line
 from anytext_lib.evaluation.score import ALL, LineScore, ResultError, check_order
 from anytext_lib.files import atomic_path, explained_output, file_hash, folder_lock
 from anytext_lib.ocr.judge import PPOCRv4Judge, TesseractJudge
@@ -37,7 +38,7 @@ from anytext_lib.ocr.onnx_weights import package_file, recognizer_path
 
 CARRIED = ("recogniser", "crops", "lines", "sampler", "checkpoint", "seed")
 MOST_VALUES = 8
-PACKAGES = ("anytext-loss-course", "torch", "onnxruntime", "rapidfuzz", "scipy", "torchmetrics", "transformers")
+PACKAGES = ("torch", "onnxruntime", "rapidfuzz", "scipy", "torchmetrics", "transformers")
 FIRST_CHINESE = 0x2E7F
 STYLE = """body { font: 16px/1.45 Embedded, system-ui, sans-serif; margin: 2rem auto; max-width: 62rem;
   padding: 0 1rem; color: #1c1c1c; background: #fff }
@@ -190,17 +191,6 @@ def _origin(name: str) -> tuple[str | None, Path | None]:
     return None, None
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def common_value(values: Iterable[Any]) -> Any:
     """The one value that all have; a sorted list of at most eight, with the number of all, if they differ."""
     kept: dict[str, Any] = {json.dumps(value, sort_keys=True): value for value in values if value is not None}
@@ -275,7 +265,7 @@ def _card(line: LineReading, score: LineScore, picture: Picture, crop: str) -> s
 
 def _image(line: LineReading, picture: Picture, crop: str) -> str:
     try:
-        piece = cut_line(to_tensor(read_picture(picture.path)), picture.lines[line.line], crop)
+        piece = cut_line(to_tensor(read_picture(picture.path))[0], picture.lines[line.line], crop)
     except (BadLineError, ComparedPictureError, IndexError) as error:  # the file has changed since it was read
         return f'<span class="none">{_text(str(error))}</span>'
     return (f'<img src="data:image/png;base64,{_png(piece)}" width="320" height="48" '

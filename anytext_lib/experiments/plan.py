@@ -7,7 +7,6 @@ with their provenance.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from anytext_lib.device import cpu_count, machine, pick_device, versions
 from anytext_lib.errors import CourseError
+from anytext_lib.files import atomic_path, write_json
 from anytext_lib.losses.terms import Term, simple
 from anytext_lib.losses.weights import uniform
 
@@ -191,22 +191,12 @@ def _work(plan: ExperimentPlan, function, *arguments) -> str:
     return summary
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file in one step: it is there whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
     """Write rows as Parquet with the provenance in the file's metadata, in one step."""
     table = pa.Table.from_pylist([dict(row) for row in rows])
     table = table.replace_schema_metadata({PROVENANCE: json.dumps(provenance).encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_table(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:

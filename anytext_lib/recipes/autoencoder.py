@@ -10,13 +10,11 @@ and its measurements (OUTPUT/autoencoder.json).  An interrupted run goes on wher
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
-import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,20 +22,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from diffusers.models.resnet import ResnetBlock2D
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from anytext_lib.data.batch import to_tensor, to_uint8
-from anytext_lib.evaluation.score import score_texts
+from anytext_lib.data.batch import to_tensor
+from anytext_lib.files import atomic_path, write_json
 from anytext_lib.models import AnyText2Model, read_config
 from anytext_lib.models.storage import load_part
-from anytext_lib.ocr import Judge
-from anytext_lib.ocr.crops import crop_lines
-from anytext_lib.scenes.rendering import Scene, scene_batch
+from anytext_lib.recipes.linear_start import linear_network, trained_parameters
+from anytext_lib.recipes.reconstruction import decoding_cost, measure, reading, sheet
+from anytext_lib.scenes.rendering import Scene
 from anytext_lib.scenes.scene_dataset import MIXED, SceneDataset
 
-CARRIER, SMALL = 20.0, 0.05  # see ``_near_identity``
 SAVE_EVERY = 120.0  # seconds
 VALIDATION = (7, 8)  # seeds of the scenes that are measured
 LADDER_STEPS = 80
@@ -88,82 +85,6 @@ def build_autoencoder(config: str | Mapping = "mini2", **sizes) -> AutoencoderKL
     return AutoencoderKL(**read_config(config)["vae"] | sizes).to(memory_format=torch.channels_last)
 
 
-class GroupMean(nn.Module):
-    """A group norm without the division: each group's mean over channels and pixels is taken away."""
-
-    def __init__(self, groups: int):
-        super().__init__()
-        self.groups, self.size = groups, 1.0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) to the same; remembers the deviation of the result."""
-        parts = x.unflatten(1, (self.groups, -1))
-        result = (parts - parts.mean((2, 3, 4), keepdim=True)).flatten(1, 2)
-        self.size = result.detach().std().item()
-        return result
-
-
-@contextlib.contextmanager
-def linear_network(model: AutoencoderKL) -> Iterator[None]:
-    """The network as a linear one: without residual branches, activations and the division of the two last norms.
-
-    On leaving, the branches start at zero and the two last norms with their activations are nearly what they were here,
-    see ``_near_identity``.
-    """
-    blocks = [layer for layer in model.modules() if isinstance(layer, ResnetBlock2D)]
-    ends = [(end, end.conv_norm_out, end.conv_act, last) for end, last in _ends(model)]
-    for block in blocks:
-        block.forward = functools.partial(_shortcut, block)
-    for end, norm, _, _ in ends:
-        end.conv_norm_out, end.conv_act = GroupMean(norm.num_groups), nn.Identity()
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward
-            nn.init.zeros_(block.conv2.weight)
-            nn.init.zeros_(block.conv2.bias)
-        for end, norm, activation, last in ends:
-            size = end.conv_norm_out.size
-            end.conv_norm_out, end.conv_act = norm, activation
-            _near_identity(norm, last.conv2.bias, end.conv_out.weight, size)
-
-
-def _ends(model: AutoencoderKL) -> tuple[tuple[nn.Module, ResnetBlock2D], ...]:
-    """Encoder and decoder, each with the residual block that its last norm follows."""
-    return ((model.encoder, model.encoder.mid_block.resnets[-1]),
-            (model.decoder, model.decoder.up_blocks[-1].resnets[-1]))
-
-
-def trained_parameters(model: AutoencoderKL, recipe: Recipe) -> list[nn.Parameter]:
-    """All, but for the constants of ``_near_identity`` after a linear start: a step would shake them too much."""
-    fixed = {id(p) for end, last in _ends(model) for p in (*end.conv_norm_out.parameters(), last.conv2.bias)}
-    return [p for p in model.parameters() if not (recipe.linear_steps and id(p) in fixed)]
-
-
-def _shortcut(block: ResnetBlock2D, x: torch.Tensor, temb: None = None) -> torch.Tensor:
-    return x if block.conv_shortcut is None else block.conv_shortcut(x)
-
-
-@torch.no_grad()
-def _near_identity(norm: nn.GroupNorm, before: torch.Tensor, weight: torch.Tensor, size: float) -> None:
-    """Make group norm, SiLU and the convolution behind them nearly that convolution alone.
-
-    A group norm takes a picture's contrast away.  A constant of +-CARRIER in every second channel, in parts of the
-    features' deviation ``size``, makes the deviation of a group nearly the same for all pictures; the norm's bias
-    takes it away again.  The features come out so small (SMALL) that SiLU is nearly x / 2.
-
-    Args:
-        before: bias of the convolution in front. ``weight``: of the convolution behind.
-    """
-    sign = torch.ones_like(before)
-    sign[1::2] = -1
-    before.copy_(CARRIER * size * sign)
-    norm.weight.fill_(CARRIER * SMALL)
-    norm.bias.copy_(-CARRIER * SMALL * sign)
-    weight *= 2 * size / SMALL
-
-
 def autoencoder_loss(model: AutoencoderKL, images: torch.Tensor, recipe: Recipe,
                      generator: torch.Generator | None = None) -> torch.Tensor:
     """Mean absolute error of the reconstruction, plus ``square_weight`` times its mean square, plus ``colour_weight``
@@ -208,8 +129,8 @@ def train_autoencoder(model: AutoencoderKL, images: np.ndarray, recipe: Recipe, 
         the model with averaged weights, in eval mode.
     """
     average = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(trained_parameters(model, recipe), recipe.learning_rate, weight_decay=0.0,
-                                  betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(trained_parameters(model, linear_start=recipe.linear_steps > 0),
+                                  recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(recipe.seed)
     parts = {"model": model, "average": average, "optimizer": optimizer}
     first, seconds = _resume(state, parts, generator)
@@ -244,10 +165,9 @@ def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def _keep(state: Path, parts: Mapping, generator: torch.Generator, step: int, seconds: float) -> None:
-    new = state.with_suffix(".new")
-    torch.save({name: part.state_dict() for name, part in parts.items()}
-               | {"generator": generator.get_state(), "step": step, "seconds": seconds}, new)
-    new.replace(state)
+    with atomic_path(state) as new:
+        torch.save({name: part.state_dict() for name, part in parts.items()}
+                   | {"generator": generator.get_state(), "step": step, "seconds": seconds}, new)
 
 
 def _resume(state: Path | None, parts: Mapping, generator: torch.Generator) -> tuple[int, float]:
@@ -282,72 +202,6 @@ def centre_latents(model: AutoencoderKL, images: torch.Tensor) -> tuple[list[flo
     return mean.tolist(), std.tolist()
 
 
-@torch.no_grad()
-def measure(model: AutoencoderKL, scenes: Sequence[Scene], sigmas: Sequence[float] = (0.05, 0.1, 0.2)) -> dict:
-    """What the auto-encoder does to scenes of one size.
-
-    Returns:
-        psnr: decibels of a range of 0..255, the mean of the scenes; psnr_pooled: of the mean squared error of all.
-        l1: mean absolute error of a range of 2. block_colours: of the means of blocks of 8 x 8 pixels, mean absolute
-        error in grey levels of R, G and B. posterior_std: of the latents, whose own deviation is 1.
-        psnr_noise: psnr with noise of these deviations, in parts of the latents' deviation, on the latents.
-        neighbours: correlation of horizontally neighbouring latents, by channel.
-    """
-    images = scene_batch(scenes)[0]
-    posteriors = [model.encode(part).latent_dist for part in images.split(16)]
-    latents = torch.cat([p.mean for p in posteriors])
-    mean, std = latents.mean((0, 2, 3), keepdim=True), latents.std((0, 2, 3), keepdim=True)
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-    error = _decode(model, latents) - images
-    normal = (latents - mean) / std
-    pairs = (normal[..., 1:] * normal[..., :-1]).mean((0, 2, 3))
-    squares = error.square().mean((1, 2, 3))
-    return {"psnr": _psnr(squares).mean().item(), "psnr_pooled": _psnr(squares.mean()).item(),
-            "psnr_least": _psnr(squares.max()).item(), "l1": error.abs().mean().item(),
-            "block_colours": (F.avg_pool2d(error, 8).abs().mean((0, 2, 3)) * 127.5).tolist(),
-            "posterior_std": (torch.cat([p.std for p in posteriors]) / std).mean((0, 2, 3)).tolist(),
-            "psnr_noise": {f"{s:g}": _psnr((_decode(model, latents + s * std * noise) - images).square()
-                                           .mean((1, 2, 3))).mean().item() for s in sigmas},
-            "neighbours": pairs.tolist()}
-
-
-def _decode(model: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-    return torch.cat([model.decode(part).sample for part in latents.split(16)]).clamp(-1, 1)
-
-
-def _psnr(square: torch.Tensor) -> torch.Tensor:
-    return 10 * torch.log10(4 / square)
-
-
-@torch.no_grad()
-def reading(model: AutoencoderKL, scenes: Sequence[Scene], judges: Sequence[str] = ("ppocrv4", "tesseract")) -> dict:
-    """Sen.Acc and NED of every judge on the scenes and on their reconstructions."""
-    images, lines, _ = scene_batch(scenes)
-    shown = {"original": images, "reconstruction": reconstruct(model, images)}
-    return {name: {kind: dict(zip(("sen_acc", "ned"), score_texts(Judge.from_name(name).read(
-        crop_lines(pictures, lines)), lines.texts)[:2], strict=True)) for kind, pictures in shown.items()}
-        for name in judges}
-
-
-@torch.no_grad()
-def reconstruct(model: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] encoded and decoded, without the posterior's noise."""
-    return torch.cat([_decode(model, model.encode(part).latent_dist.mean) for part in images.split(16)])
-
-
-def decoding_cost(model: AutoencoderKL, size: tuple[int, int] = (64, 192)) -> dict:
-    """GFLOP (two for a multiplication and addition) of decoding one picture, and with the gradient of the latents."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    latents = torch.zeros(1, model.config["latent_channels"], size[0] // 4, size[1] // 4, requires_grad=True)
-    with FlopCounterMode(display=False) as forward:
-        picture = model.decode(latents).sample
-    with FlopCounterMode(display=False) as backward:
-        torch.autograd.grad(picture.sum(), latents)
-    return {"decode": forward.get_total_flops() / 1e9,
-            "with_gradient": (forward.get_total_flops() + backward.get_total_flops()) / 1e9}
-
-
 def run_ladder(output: Path, images: np.ndarray, scenes: Sequence[Scene], recipe: Recipe, arms: Mapping = LADDER,
                log: Callable[[str], None] = print) -> list[dict]:
     """Train and measure every arm for as many steps on the same crops; those in ``output``/ladder.json are not
@@ -369,7 +223,7 @@ def run_ladder(output: Path, images: np.ndarray, scenes: Sequence[Scene], recipe
                      "parameters": sum(p.numel() for p in model.parameters()), "gflop": decoding_cost(model),
                      **measure(model, scenes)})
         log(f"arm {name}: {rows[-1]['psnr']:.2f} dB")
-        _write(table, rows)
+        write_json(table, rows)
     return rows
 
 
@@ -434,22 +288,8 @@ def drawn_once(path: Path, count: int, seed: int) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def sheet(model: AutoencoderKL, scenes: Sequence[Scene]) -> np.ndarray:
-    """(H, W, 3) uint8: scenes, four a row, each above its reconstruction."""
-    images = scene_batch(scenes)[0]
-    pairs = [np.pad(np.concatenate(pair), ((0, 6), (0, 6), (0, 0)), constant_values=255)
-             for pair in zip(to_uint8(images), to_uint8(reconstruct(model, images)), strict=True)]
-    return np.concatenate([np.concatenate(pairs[i : i + 4], axis=1) for i in range(0, len(pairs) - 3, 4)])
-
-
 def _half(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.half().contiguous() for name, value in model.state_dict().items()}
-
-
-def _write(path: Path, value: object) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    new.replace(path)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -475,11 +315,12 @@ def main(arguments: list[str] | None = None) -> int:
         run_ladder(options.output, images, validation[0], replace(recipe, steps=LADDER_STEPS), log=log)
     model = train_model(options.output, images, recipe, options.config, options.start, log)
     starting_model(model, options.config, options.seed).save_pretrained(options.output)
-    _write(options.output / "autoencoder.json", {
+    write_json(options.output / "autoencoder.json", {
         "recipe": asdict(recipe), "parameters": sum(p.numel() for p in model.parameters()),
         "gflop": decoding_cost(model),
         "scenes": {str(seed): measure(model, scenes) | {"reading": reading(model, scenes)}
                    for seed, scenes in zip(VALIDATION, validation, strict=True)}})
+    Image.fromarray(sheet(model, validation[0][:24])).save(options.output / "sheet.png")
     return 0
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anytext_lib.data.batch import AnyTextBatch, collate, to_uint8
+from anytext_lib.data.batch import AnyTextBatch, collate
 from anytext_lib.device import pick_device
 from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.judge_samples import score_samples
@@ -33,6 +33,7 @@ from anytext_lib.generation import sample_images
 from anytext_lib.models import AnyText2Model
 from anytext_lib.models.freezing import eval_mode
 from anytext_lib.ocr import Judge
+from anytext_lib.recipes.reconstruction import sheet_of_pairs
 from anytext_lib.scenes.scene_dataset import SceneDataset
 
 WINDOW = 16  # tokens of a caption's window, with its two markers
@@ -98,9 +99,7 @@ def sheet(model: AnyText2Model, count: int = 12, steps: int = 20, guidance: floa
     batch = next(held_out(count, batch_size=count)).to(model.device)
     with eval_mode(model):
         written = sample_images(model, batch, steps, guidance, SEED, places=batch.indices.tolist())
-    pairs = [np.pad(np.concatenate(pair), ((0, 6), (0, 6), (0, 0)), constant_values=255)
-             for pair in zip(to_uint8(batch.images), to_uint8(written), strict=True)]
-    return np.concatenate([np.concatenate(pairs[i : i + 4], axis=1) for i in range(0, len(pairs) - 3, 4)])
+    return sheet_of_pairs(batch.images, written)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

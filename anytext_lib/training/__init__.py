@@ -2,7 +2,7 @@
 
 _PLACES = {
     "AnyText2Training": "module", "AnyTextData": "data", "learning_rate_factor": "module",
-    "RunStateError": "storage",
+    "RunStateError": "run_files",
 }
 
 __all__ = list(_PLACES)  # noqa: PLE0604

@@ -27,7 +27,7 @@ from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.training import callbacks as parts
 from anytext_lib.training.data import AnyTextData
 from anytext_lib.training.module import AnyText2Training
-from anytext_lib.training.storage import AtomicCheckpointIO, RunFolder
+from anytext_lib.training.run_files import AtomicCheckpointIO, RunFolder
 from anytext_lib.usage import HelpFormatter, usage_error
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -26,7 +26,7 @@ from anytext_lib.models import freezing
 from anytext_lib.models.anytext2 import Conditions
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
-from anytext_lib.training.storage import require_same_model
+from anytext_lib.training.run_files import require_same_model
 
 LR_SCHEDULES = ("constant", "linear", "cosine", "one_cycle")
 

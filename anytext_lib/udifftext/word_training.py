@@ -12,7 +12,7 @@ from anytext_lib.errors import OptionError
 from anytext_lib.losses import VariancePreserving
 from anytext_lib.randomness import draw_noise, generator
 from anytext_lib.training.module import DiffusionTraining, require_rate, require_timesteps
-from anytext_lib.training.storage import require_same_model
+from anytext_lib.training.run_files import require_same_model
 from anytext_lib.udifftext.attention import capture_attention
 from anytext_lib.udifftext.model import UDiffTextModel, WordConditions
 from anytext_lib.udifftext.word_losses import UDiffTextObjective, UDiffTextTerms

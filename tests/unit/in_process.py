@@ -1,6 +1,6 @@
 """The tasks of a recorded experiment, without worker processes."""
 
-from anytext_lib.experiments.plan import write_json
+from anytext_lib.files import write_json
 
 
 def in_this_process(plan, tasks):

@@ -101,8 +101,10 @@ def test_every_module_and_name_exists(span):
         except ModuleNotFoundError:
             continue
         for name in parts[count:]:
+            assert hasattr(found, name), f"{span}: there is no {name}"
             found = getattr(found, name)
         return
+    raise AssertionError(f"there is no module {span}")
 
 
 @pytest.mark.parametrize("span", [span for span in SPANS if span.startswith("tests/")])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from anytext_lib.errors import CourseError
 from anytext_lib.experiments.paired import StudentInterval, paired_difference, student_interval
-from anytext_lib.experiments.plan import read_table, write_json, write_table
+from anytext_lib.experiments.plan import read_table, write_table
+from anytext_lib.files import write_json
 
 
 def runs(**arms):

@@ -36,7 +36,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # what is not so yet: rows may only leave
 UPWARD: set[tuple[str, str]] = {("models.anytext2", "upstream.convert")}
 CIRCLES: set[frozenset[str]] = {frozenset({"models.anytext2", "upstream.convert"})}
-MODULE_NAMES: set[str] = {"storage"}
+MODULE_NAMES: set[str] = set()
 CLASS_NAMES: set[str] = set()
 OFTEN = {"__init__", "__main__", "command", "cli"}
 

@@ -16,19 +16,16 @@ from anytext_lib.recipes.autoencoder import (
     autoencoder_loss,
     build_autoencoder,
     centre_latents,
-    decoding_cost,
-    linear_network,
-    measure,
     mixed_scenes,
     random_crops,
     run_ladder,
-    sheet,
     start_model,
     starting_model,
     train_autoencoder,
     train_model,
-    trained_parameters,
 )
+from anytext_lib.recipes.linear_start import linear_network, trained_parameters
+from anytext_lib.recipes.reconstruction import decoding_cost, measure, sheet
 
 SHORT = Recipe(steps=3, linear_steps=2, batch_size=2, side=32, warmup=1)
 
@@ -100,7 +97,7 @@ def test_the_constants_of_the_norms_are_not_trained(images):
     before = model.decoder.conv_norm_out.bias.detach().clone()
     train_autoencoder(model, images, SHORT, log=silent)
     assert torch.equal(model.decoder.conv_norm_out.bias, before) and before.abs().min() > 0
-    assert len(trained_parameters(model, replace(SHORT, linear_steps=0))) == len(trained_parameters(model, SHORT)) + 6
+    assert len(trained_parameters(model, linear_start=False)) == len(trained_parameters(model, linear_start=True)) + 6
 
 
 def test_a_run_that_was_stopped_ends_where_one_in_one_go_does(tmp_path, images, monkeypatch):

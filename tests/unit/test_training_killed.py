@@ -12,7 +12,7 @@ import yaml
 from anytext_lib.cli import main
 from anytext_lib.files import data_folder
 from anytext_lib.training.cli import find_config
-from anytext_lib.training.storage import checkpoints_in
+from anytext_lib.training.run_files import checkpoints_in
 
 EVERY = 2
 

@@ -17,7 +17,7 @@ from anytext_lib.data.lines import TextLines
 from anytext_lib.losses import LossWeightSchedule
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.scenes.scene_dataset import SIZE
-from anytext_lib.training import storage
+from anytext_lib.training import run_files
 from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
 from anytext_lib.training.callbacks import ProgressBar
 from anytext_lib.training.cli import expand, find_config
@@ -175,7 +175,7 @@ def test_a_finished_epoch_starts_anew():
 
 
 def test_checkpoint_round_trip(tmp_path):
-    io = storage.AtomicCheckpointIO()
+    io = run_files.AtomicCheckpointIO()
     state = {"state_dict": {"weight": torch.arange(3.0)}, "loops": {}, "optimizer_states": [], "step": 4}
     io.save_checkpoint(state, tmp_path / "new" / "step=4.ckpt")
     found = io.load_checkpoint(tmp_path / "new" / "step=4.ckpt")
@@ -185,55 +185,55 @@ def test_checkpoint_round_trip(tmp_path):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_checkpoint_that_diverged_or_is_no_state_is_refused(tmp_path, bad):
-    io, path = storage.AtomicCheckpointIO(), tmp_path / "step=4.ckpt"
+    io, path = run_files.AtomicCheckpointIO(), tmp_path / "step=4.ckpt"
     io.save_checkpoint({"state_dict": {"net.weight": torch.tensor([1.0, bad])}, "loops": {}, "optimizer_states": []},
                        path)
-    with pytest.raises(storage.RunStateError, match=r"step=4.ckpt holds NaN or infinite values in net.weight"):
+    with pytest.raises(run_files.RunStateError, match=r"step=4.ckpt holds NaN or infinite values in net.weight"):
         io.load_checkpoint(path)
     io.save_checkpoint({"net.weight": torch.ones(2)}, path)
-    with pytest.raises(storage.RunStateError, match="is no state of a training run.* give it as --model"):
+    with pytest.raises(run_files.RunStateError, match="is no state of a training run.* give it as --model"):
         io.load_checkpoint(path)
 
 
 def test_checkpoints_hold_no_code(tmp_path):
     torch.save({"danger": os.system}, tmp_path / "step=1.ckpt")
-    with pytest.raises(storage.RunStateError, match="more than tensors and plain values"):
-        storage.AtomicCheckpointIO().load_checkpoint(tmp_path / "step=1.ckpt")
+    with pytest.raises(run_files.RunStateError, match="more than tensors and plain values"):
+        run_files.AtomicCheckpointIO().load_checkpoint(tmp_path / "step=1.ckpt")
 
 
 def test_a_cut_off_checkpoint_is_named_and_never_the_last(tmp_path):
-    io = storage.AtomicCheckpointIO()
+    io = run_files.AtomicCheckpointIO()
     for step in (2, 10):
         io.save_checkpoint({"step": step}, tmp_path / f"step={step}.ckpt")
     data = (tmp_path / "step=10.ckpt").read_bytes()
     (tmp_path / "step=12.ckpt").write_bytes(data[: len(data) // 2])
     (tmp_path / ".step=14.ckpt.999999999.partial").write_bytes(data)
-    assert [path.name for path in storage.checkpoints_in(tmp_path)] == ["step=2.ckpt", "step=10.ckpt"]
-    with pytest.raises(storage.RunStateError, match=r"step=12.ckpt cannot be read .* take an older one"):
+    assert [path.name for path in run_files.checkpoints_in(tmp_path)] == ["step=2.ckpt", "step=10.ckpt"]
+    with pytest.raises(run_files.RunStateError, match=r"step=12.ckpt cannot be read .* take an older one"):
         io.load_checkpoint(tmp_path / "step=12.ckpt")
-    assert [path.name for path in storage.remove_partial(tmp_path)] == [".step=14.ckpt.999999999.partial"]
+    assert [path.name for path in run_files.remove_partial(tmp_path)] == [".step=14.ckpt.999999999.partial"]
 
 
 @pytest.mark.parametrize("code, message", [(errno.ENOSPC, "the disk is full.*Older checkpoints are intact"),
                                            (errno.EROFS, "Read-only file system.*--runs")])
 def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path, monkeypatch, code, message):
-    io, path = storage.AtomicCheckpointIO(), tmp_path / "step=1.ckpt"
+    io, path = run_files.AtomicCheckpointIO(), tmp_path / "step=1.ckpt"
     io.save_checkpoint({"step": 1}, path)
     before = path.read_bytes()
 
     def refuse(handle):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(storage.os, "fsync", refuse)
-    with pytest.raises(storage.RunStateError, match=message):
+    monkeypatch.setattr(run_files.os, "fsync", refuse)
+    with pytest.raises(run_files.RunStateError, match=message):
         io.save_checkpoint({"step": 2}, path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["step=1.ckpt"]
 
 
 def test_unwritable_run_folder(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(storage.RunStateError, match="cannot be written: Not a directory. Choose a folder"):
-        storage.require_writable(tmp_path / "file" / "run")
+    with pytest.raises(run_files.RunStateError, match="cannot be written: Not a directory. Choose a folder"):
+        run_files.require_writable(tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/tmp/x", ".", "", "a/.."])
@@ -242,7 +242,7 @@ def test_a_run_stays_in_the_folder_of_the_runs(tmp_path, monkeypatch, capsys, na
     assert main(["fit", "--config", "tiny.yaml", f"--name={name}"]) == 2
     said = capsys.readouterr().err
     assert "does not lie inside the folder runs: give a plain name by --name" in said and "Traceback" not in said
-    assert not list(tmp_path.iterdir()) and storage.RunFolder.named("runs", "a/b").path == Path("runs/a/b")
+    assert not list(tmp_path.iterdir()) and run_files.RunFolder.named("runs", "a/b").path == Path("runs/a/b")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

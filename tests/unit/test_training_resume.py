@@ -14,7 +14,7 @@ import torch
 from anytext_lib.cli import main
 from anytext_lib.files import data_folder
 from anytext_lib.training import cli
-from anytext_lib.training.storage import checkpoints_in
+from anytext_lib.training.run_files import checkpoints_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -95,7 +95,7 @@ KILLED = """
 import json, os, signal, sys
 import torch
 from anytext_lib.cli import main
-from anytext_lib.training import storage
+from anytext_lib.training import run_files
 
 real, saves = torch.save, []
 
@@ -110,7 +110,7 @@ def dies(value, file):
     file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
-storage.torch.save = dies
+run_files.torch.save = dies
 main(["fit", *json.loads(sys.argv[1])])
 """
 

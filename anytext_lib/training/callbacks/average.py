@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -95,7 +96,7 @@ def averaged_weights(trainer: pl.Trainer, module: pl.LightningModule) -> Iterato
             callback.swap(module)
 
 
-class Measurement(pl.Callback):
+class Measurement(pl.Callback, ABC):
     """Logs what ``measure(trainer, module)`` of a subclass returns, figures by name; `anytext validate` always does.
 
     Args:
@@ -105,9 +106,9 @@ class Measurement(pl.Callback):
     def __init__(self, every: int = 0):
         self.every = every
 
+    @abstractmethod
     def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
         """The figures."""
-        raise NotImplementedError
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.due = EverySteps(self.every, trainer)

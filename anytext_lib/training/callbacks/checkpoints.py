@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from anytext_lib.errors import AnyTextError, OptionError
 from anytext_lib.files import find_sample
 from anytext_lib.training.callbacks.average import EverySteps, averaged_weights
-from anytext_lib.training.storage import RunStateError, checkpoints_in, remove_partial, write_message
+from anytext_lib.training.run_files import RunStateError, checkpoints_in, remove_partial, write_message
 
 DEFAULTS_FILE = "generation.json"  # size, guidance and prompts that suit a model; the folder ``generation`` reads it
 

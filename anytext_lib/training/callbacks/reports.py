@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from anytext_lib.losses import NonFiniteError
 from anytext_lib.training.callbacks.average import EverySteps
-from anytext_lib.training.storage import RunFolder
+from anytext_lib.training.run_files import RunFolder
 
 IN_BAR = ("t/loss", "v/sim")
 SHOWN = ("t/loss", "t/sim", "t/ocr_raw", "v/sim", "v/ned", "t/samples_per_s")

@@ -1,7 +1,7 @@
 """Annotated pictures: the AnyWord format, lines of text, fonts and glyphs, samples and batches."""
 
 _PLACES = {
-    "AnnotatedImage": "anyword", "Annotation": "anyword", "AnyWordError": "anyword", "read_anyword": "anyword",
+    "AnnotatedImage": "anyword", "Annotation": "anyword", "AnyWordError": "anyword_stream", "read_anyword": "anyword",
     "write_anyword": "anyword", "TextLines": "lines", "BadLineError": "lines", "BadLineWarning": "lines",
     "line_quad": "lines", "AnyTextBatch": "batch", "Sample": "batch", "collate": "batch", "SampleConfig": "sample",
     "build_sample": "sample", "AnyWordDataset": "dataset", "BadImageWarning": "dataset", "FontFace": "fonts",

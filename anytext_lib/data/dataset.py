@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 from torch.utils.data import Dataset
 
-from anytext_lib.data.anyword import AnnotatedImage, AnyWordError
+from anytext_lib.data.anyword import AnnotatedImage
+from anytext_lib.data.anyword_stream import AnyWordError
 from anytext_lib.data.batch import Sample
 from anytext_lib.data.pictures import PictureError
 from anytext_lib.data.sample import SampleConfig, build_sample

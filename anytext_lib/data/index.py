@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordStream, read_entry, root_of
+from anytext_lib.data.anyword import AnnotatedImage, Annotation, read_entry, root_of
+from anytext_lib.data.anyword_stream import AnyWordStream
 from anytext_lib.data.pictures import locate
 from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.files import UnwritableError, atomic_path, file_hash, print_report

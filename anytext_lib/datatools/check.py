@@ -13,19 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from anytext_lib.data.anyword import (
-    AnnotatedImage,
-    AnyWordError,
-    AnyWordStream,
-    TruncatedError,
-    entry_faults,
-    find_data_root,
-    languages,
-    read_entry,
-    root_of,
-    short_json,
-    wording,
-)
+from anytext_lib.data.anyword import AnnotatedImage, entry_faults, languages, read_entry, root_of, short_json, wording
+from anytext_lib.data.anyword_stream import AnyWordError, AnyWordStream, TruncatedError, find_data_root
 from anytext_lib.data.fonts import MissingGlyphError, characters_of, fonts_for, load_fonts
 from anytext_lib.data.pictures import PictureError, clean_name, locate, picture_size, read_picture, require_inside
 from anytext_lib.data.texts import normal_text

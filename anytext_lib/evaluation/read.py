@@ -25,7 +25,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword
+from anytext_lib.data.anyword import AnnotatedImage, Annotation, read_anyword
+from anytext_lib.data.anyword_stream import AnyWordError
 from anytext_lib.data.batch import to_tensor
 from anytext_lib.data.lines import BadLineError, BadLineWarning, TextLines
 from anytext_lib.errors import MissingFileError, OptionError

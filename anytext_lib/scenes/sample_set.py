@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anytext_lib.data.anyword import AnnotatedImage, Annotation, AnyWordError, read_anyword, write_anyword
+from anytext_lib.data.anyword import AnnotatedImage, Annotation, read_anyword, write_anyword
+from anytext_lib.data.anyword_stream import AnyWordError
 from anytext_lib.data.pictures import PictureError
 from anytext_lib.errors import MissingFileError
 from anytext_lib.files import data_folder

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anytext_lib.data.anyword import AnyWordError, read_anyword
+from anytext_lib.data.anyword import read_anyword
+from anytext_lib.data.anyword_stream import AnyWordError
 from anytext_lib.data.dataset import AnyWordDataset
 from anytext_lib.data.index import AnyWordIndex
 from anytext_lib.data.pictures import read_picture

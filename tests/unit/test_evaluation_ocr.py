@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from anytext_lib.data.anyword import Annotation, AnyWordError
+from anytext_lib.data.anyword import Annotation
+from anytext_lib.data.anyword_stream import AnyWordError
 from anytext_lib.data.lines import BadLineError
 from anytext_lib.evaluation import cut_line, evaluate_ocr, find_pictures, open_reader
 from anytext_lib.evaluation.journal import ComparedPictureError, Journal, JournalError, read_picture

@@ -12,7 +12,7 @@ import pytest
 
 from anytext_lib.data import AnyWordError, read_anyword
 from anytext_lib.data import index as index_module
-from anytext_lib.data.anyword import CHUNK, AnyWordStream, TruncatedError, find_data_root
+from anytext_lib.data.anyword_stream import CHUNK, AnyWordStream, TruncatedError, find_data_root
 from anytext_lib.data.index import AnyWordIndex, StaleIndexError, cache_folder, write_index
 from anytext_lib.files import UnwritableError, data_folder
 from tests.benchmarks.large_index import generated_images
@@ -176,7 +176,7 @@ def test_pages_that_were_read_are_handed_back(tmp_path, monkeypatch):
 def test_the_stream_reads_in_pieces(tmp_path, monkeypatch):
     path = write(tmp_path, ENTRIES * 20, extra={"a": [1, 2.5, None, True]}, number=12)
     for chunk in (7, 64, CHUNK):
-        monkeypatch.setattr("anytext_lib.data.anyword.CHUNK", chunk)
+        monkeypatch.setattr("anytext_lib.data.anyword_stream.CHUNK", chunk)
         stream = AnyWordStream(path)
         assert [row for _, row in stream] == ENTRIES * 20
         assert stream.data_root == "pictures" and stream.entries == 60 and len(stream.sha256) == 64

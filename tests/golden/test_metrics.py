@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from anytext_lib.data import to_tensor
 from anytext_lib.evaluation import FIDInception, edit_distance_score, frechet_distance, protocol
 from anytext_lib.evaluation.image_metrics import resized
 from anytext_lib.evaluation.networks import LPIPS, AlexNetFeatures, published_heads
-from anytext_lib.evaluation.read import to_tensor
 from tests.golden.cases import golden_files, load
 from tests.golden.closeness import assert_close
 
@@ -89,6 +89,6 @@ def test_lpips_equals_the_package(path):
     arrays, _ = load(path)
     heads = published_heads()
     np.testing.assert_array_equal(torch.cat(heads).numpy(), arrays["heads"])
-    first, second = (torch.stack([to_tensor(image) for image in arrays[name]]) for name in ("first", "second"))
+    first, second = (to_tensor(list(arrays[name])) for name in ("first", "second"))
     found = LPIPS(fill(AlexNetFeatures()), heads)(first, second)
     assert_close(found.numpy(), arrays["lpips"], rtol=1e-4, atol=1e-6)

@@ -16,19 +16,8 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from anytext_lib.files import TargetExistsError, data_folder, explained_output, require_writable
-from anytext_lib.generation.request import (
-    OWN,
-    REQUEST,
-    SCHEDULERS,
-    SETTINGS,
-    RequestError,
-    RequestWarning,
-    Settings,
-    from_mapping,
-    make_job,
-    parse_line,
-    read_jobs,
-)
+from anytext_lib.generation.jobs import OWN, REQUEST, SETTINGS, make_job, parse_line, read_jobs
+from anytext_lib.generation.request import SCHEDULERS, RequestError, RequestWarning, Settings, from_mapping
 
 GENERATE = "Make pictures with words in them, or make a picture again from its own settings (--from)."
 EDIT = "Write words into a picture."

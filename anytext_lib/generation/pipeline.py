@@ -24,10 +24,11 @@ from diffusers.utils import BaseOutput
 from anytext_lib.data.batch import to_uint8
 from anytext_lib.device import DeviceError
 from anytext_lib.generation import stages
+from anytext_lib.generation.card import Defaults
 from anytext_lib.generation.denoise import Progress, check_scheduler, denoise, guided, make_scheduler, read_scheduler
 from anytext_lib.generation.metadata import make_record
 from anytext_lib.generation.prepare import Prepared, prepare
-from anytext_lib.generation.request import Defaults, Line, Request, RequestError, RequestWarning, Settings
+from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning, Settings
 from anytext_lib.generation.stages import Job, PartPlacement, make_jobs
 from anytext_lib.models.anytext2 import AnyText2Model
 

@@ -1,6 +1,6 @@
 """From a request to the model's input: sizes, the picture to edit, glyphs, positions, styles, captions; and remarks.
 
-``notes`` says what a model was not trained for among the things that are asked of it (see ``request.Capabilities``).
+``notes`` says what a model was not trained for among the things that are asked of it (see ``card.Capabilities``).
 """
 
 from __future__ import annotations
@@ -16,18 +16,12 @@ from anytext_lib.data.batch import Sample
 from anytext_lib.data.glyphs import LINE_SIZE, draw_glyphs, render_glyph_line
 from anytext_lib.data.hints import font_hint, position_mask
 from anytext_lib.data.lines import BadLineError, line_quad
+from anytext_lib.generation.captions import image_caption, join_lines, text_caption
+from anytext_lib.generation.card import Capabilities, Defaults
 from anytext_lib.generation.input_images import read_picture, source_record
-from anytext_lib.generation.place import PlacedLine, place_lines, scaled
-from anytext_lib.generation.request import (
-    Capabilities,
-    Defaults,
-    Request,
-    RequestError,
-    Settings,
-    image_caption,
-    join_lines,
-    text_caption,
-)
+from anytext_lib.generation.place import PlacedLine, place_lines
+from anytext_lib.generation.regions import scaled
+from anytext_lib.generation.request import Request, RequestError, Settings
 
 LARGEST = 1024  # pixels: upstream's limit for either side of an image that is edited
 HUE = 40  # of 255: how far the channels of a colour must be apart for it to have a hue
@@ -73,7 +67,7 @@ def prepare(request: Request, model, defaults: Defaults | None = None) -> Prepar
         RequestError: says which line is wrong, and what to do.
     """
     defaults = defaults or Defaults()
-    request = request.completed(defaults)
+    request = defaults.completed(request)
     original = None if request.image is None else read_picture(request.image, "the picture to edit")
     size = _working_size(request, model, defaults, original)
     source_size = size if original is None else original.shape[:2]

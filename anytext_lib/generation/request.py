@@ -1,34 +1,17 @@
-"""A request as plain data: lines of text, a picture, settings of the sampler, abilities of the model.
+"""What a picture shows and says (``Line``, ``Request``), and how it is sampled (``Settings``), as plain data.
 
-    Line, Request   what a picture shows and says              Settings   how it is sampled
-    Defaults        what suits a model, with its Capabilities  PictureJob  one entry of a YAML file or command line
-
-Words in quotes are lines of text, and each line is a ``*`` in the captions of the model.  Regions, fonts and colours
-are checked in ``place``.  Source of the captions: AnyText2 ``ms_wrapper.py`` (``modify_prompt``).
+Regions, fonts and colours are checked in ``place``.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-import yaml
-
-from anytext_lib.data.hints import PLACEHOLDER
-from anytext_lib.data.texts import normal_text
 from anytext_lib.errors import AnyTextError
-from anytext_lib.files import atomic_path
 
-DEFAULTS_FILE = "generation.json"
 SCHEDULERS = ("ddim", "dpmsolver++", "unipc")  # see ``denoise.make_scheduler``
-COLORS = ("all", "brightness", "none")
-PHRASE = "Texts are "  # one of those that the model is trained with
-_QUOTED = re.compile('"([^"]*)"|\u201c([^\u201d]*)\u201d|\u300c([^\u300d]*)\u300d|\u300e([^\u300f]*)\u300f')
 
 
 class RequestError(AnyTextError, ValueError):
@@ -37,10 +20,6 @@ class RequestError(AnyTextError, ValueError):
 
 class RequestWarning(UserWarning):
     """A picture can be made, but perhaps not as it is meant; the commands show the message as one plain line."""
-
-
-class CapabilityError(AnyTextError, ValueError):
-    """The capabilities in a model's card are none; the message names the entry."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +82,7 @@ class Request:
             raise RequestError(f"a line is a text or a Line(text, region, ...), got {wrong[0]!r}")
         if self.order not in ("rows", "columns"):
             raise RequestError(f"order is 'rows' or 'columns', got {self.order!r}")
-        _check_quoted(self.quoted_words)
-
-    def completed(self, defaults: Defaults) -> Request:
-        """Return a copy with defaults in place of None; the size stays."""
-        names = ("negative_prompt", "added_prompt", "quoted_words")
-        return replace(self, **{name: getattr(defaults, name) for name in names if getattr(self, name) is None})
+        check_quoted(self.quoted_words)
 
 
 @dataclass(frozen=True)
@@ -148,277 +122,10 @@ class Settings:
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
 
-def _are(values, kind: type) -> bool:
-    return values is None or isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0 \
-        and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
-
-
-def _is_count(value) -> bool:
-    return value is None or isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a model was trained for; None: the card does not say.
-
-    Attributes:
-        languages: of the lines, AnyWord's names ("Latin", "Chinese", "Japanese", ...; "Chinese" stands for both forms).
-        prompts: languages of the prompts, as "English".
-        max_chars, max_lines: of a line, and of a picture.
-        sizes: (width, height) in pixels of the pictures.
-        colors: "all"; "brightness": light and dark are followed, hues hardly; "none": colours change nothing.
-        fonts: whether the font or style image of a line is imitated. ``editing``: whether it was trained to edit.
-    """
-
-    languages: Sequence[str] | None = None
-    prompts: Sequence[str] | None = None
-    max_chars: int | None = None
-    max_lines: int | None = None
-    sizes: Sequence[Sequence[int]] | None = None
-    colors: Literal["all", "brightness", "none"] | None = None
-    fonts: bool | None = None
-    editing: bool | None = None
-
-    def __post_init__(self):
-        """Check the entries, and make tuples of their lists."""
-        wrong = [name for name in ("languages", "prompts") if not _are(getattr(self, name), str)]
-        wrong += [name for name in ("max_chars", "max_lines") if not _is_count(getattr(self, name))]
-        wrong += [name for name in ("fonts", "editing") if getattr(self, name) not in (None, True, False)]
-        if not all(_are(size, int) and len(size) == 2 for size in self.sizes or ()):
-            wrong.append("sizes")
-        if self.colors not in (None, *COLORS):
-            wrong.append("colors")
-        if wrong:
-            raise CapabilityError(f"capabilities: {wrong[0]} cannot be {getattr(self, wrong[0])!r} (see "
-                                  "anytext_lib.generation.request.Capabilities)")
-        for name in ("languages", "prompts"):
-            object.__setattr__(self, name, getattr(self, name) and tuple(getattr(self, name)))
-        object.__setattr__(self, "sizes", self.sizes and tuple(map(tuple, self.sizes)))
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What suits a model, kept beside its weights in ``generation.json``.
-
-    Attributes:
-        width, height: pixels; None takes the size of the latents in the UNet's configuration.
-        ddim_steps, cfg_scale: see ``Settings``. ``added_prompt``, ``negative_prompt``: see ``Request``.
-        quoted_words: what the image caption holds in place of the quoted words: "placeholder", the embedding of the
-            line, as upstream samples, or "literal", the words themselves.
-        capabilities: what the model was trained for, see ``Capabilities``; plain data are converted.
-    """
-
-    width: int | None = None
-    height: int | None = None
-    ddim_steps: int = 20
-    cfg_scale: float = 7.5
-    added_prompt: str = ""
-    negative_prompt: str = ""
-    quoted_words: Literal["placeholder", "literal"] = "placeholder"
-    capabilities: Capabilities = Capabilities()
-
-    def __post_init__(self):
-        _check_quoted(self.quoted_words)
-        if not isinstance(self.capabilities, Capabilities):
-            object.__setattr__(self, "capabilities", from_mapping(Capabilities, self.capabilities, "capabilities"))
-
-    @classmethod
-    def read(cls, folder: str | os.PathLike) -> Defaults:
-        """Those of a model's folder; the plain ones above if it has none. RequestError if the file is damaged."""
-        path = Path(folder) / DEFAULTS_FILE
-        if not path.is_file():
-            return cls()
-        try:
-            return from_mapping(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
-        except (OSError, ValueError) as error:
-            raise RequestError(f"cannot read {path}: {error}") from error
-
-    def write(self, folder: str | os.PathLike) -> None:
-        """Write ``generation.json`` into a model's folder, with the capabilities that are set."""
-        known = {name: value for name, value in asdict(self.capabilities).items() if value is not None}
-        with atomic_path(Path(folder) / DEFAULTS_FILE) as temporary:
-            temporary.write_text(json.dumps(asdict(self) | {"capabilities": known}, indent=2) + "\n",
-                                 encoding="utf-8")
-
-
-# captions
-
-
-def quoted_words(prompt: str) -> list[str]:
-    """The texts between double quotes ("...", or typographic ones), in order; a quote without a partner is none."""
-    found = ("".join(group or "" for group in match.groups()).strip() for match in _QUOTED.finditer(prompt))
-    return [text for text in found if text]
-
-
-def join_lines(prompt: str, lines: Sequence[Line]) -> list[Line]:
-    """All lines of a picture, those quoted in the prompt first.
-
-    A quoted word that is the text of a line stands for that line; any other is a new line.  Texts are brought into
-    their normal form (``normal_text``).
-    """
-    rest, found = [replace(line, text=_normal(line.text)) for line in lines], []
-    for text in map(_normal, quoted_words(prompt)):
-        match = next((i for i, line in enumerate(rest) if line.text == text), None)
-        found.append(Line(text) if match is None else rest.pop(match))
-    return found + rest
-
-
-def _normal(text):
-    """Return the normal form of a text; no text, or control characters, are left for the check to refuse."""
-    return normal_text(text) if isinstance(text, str) and not any(ord(char) < 32 for char in text) else text
-
-
-def image_caption(prompt: str, added: str = "", literal: bool = False) -> str:
-    """Caption of the UNet: the prompt with a ``*`` for each quoted word (``literal`` keeps them), and ``added``."""
-    caption = prompt.replace(PLACEHOLDER, " ")
-    if not literal:
-        caption = _QUOTED.sub(lambda match: f" {PLACEHOLDER} " if "".join(g or "" for g in match.groups()).strip()
-                              else " ", caption)
-        caption = re.sub(r"  +", " ", caption)
-    return ", ".join(part for part in (caption.strip(), added.replace(PLACEHOLDER, " ").strip()) if part)
-
-
-def text_caption(lines: int) -> str:
-    """Caption of WriteNet: a ``*`` for each line; the empty string without lines."""
-    return PHRASE + " , ".join([PLACEHOLDER] * lines) + " . " if lines else ""
-
-
-# jobs
-
-
-OWN = ("name", "images", "seed", "scheduler")
-REQUEST = tuple(entry.name for entry in fields(Request))
-SETTINGS = tuple(entry.name for entry in fields(Settings))
-
-
-@dataclass(frozen=True)
-class PictureJob:
-    """One request, how it is sampled, and under which name it is written.
-
-    Attributes:
-        settings: those that are given; the pipeline's defaults fill in the others.
-        images, seed: see ``AnyText2Pipeline.generate``. ``scheduler``: a name, or None for the pipeline's own.
-    """
-
-    request: Request
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "picture"
-    images: int = 1
-    seed: int | None = None
-    scheduler: str | None = None
-
-
-def read_jobs(path: str | os.PathLike, more: Mapping | None = None) -> list[PictureJob]:
-    """Jobs of a YAML file: a list ``jobs``, and ``defaults`` that hold for all.
-
-        defaults: {ddim_steps: 20, images: 2}
-        jobs:
-          - name: sign
-            prompt: A sign that says "Tea".
-            lines: [{text: Open, box: [10, 80, 60, 24], color: darkred}]
-            seed: 3
-
-    Entries of a job: those of ``Request``, of ``Settings``, name, images, seed, scheduler. Files are looked for from
-    the folder of the YAML file. ``more``: entries that hold where neither the job nor the defaults say anything.
-
-    Raises:
-        RequestError: names the job and the entry that is wrong.
-    """
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RequestError(f"cannot read the jobs in {path}: {error}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("jobs"), list) or not found["jobs"] \
-            or set(found) - {"jobs", "defaults"}:
-        raise RequestError(f"{path}: expected a list of 'jobs', and maybe 'defaults', and nothing else")
-    defaults = _given(more or {}) | _given(found.get("defaults") or {})
-    jobs = [make_job(values, f"{path}: job {i + 1}", Path(path).parent, f"{i + 1:03d}", defaults)
-            for i, values in enumerate(found["jobs"])]
-    names = [job.name for job in jobs]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise RequestError(f"{path}: the names {repeated} stand for several jobs: give each its own")
-    return jobs
-
-
-def make_job(values: Any, where: str, folder: Path, name: str, defaults: Mapping | None = None) -> PictureJob:
-    """A job from plain data; entries that are None count as not given.
-
-    Args:
-        where: the job, for the message of an error. ``folder``: from which files are looked for.
-    """
-    known = (*OWN, *REQUEST, *SETTINGS)
-    if not isinstance(values, Mapping):
-        raise RequestError(f"{where}: expected entries among {', '.join(known)}, got {values!r}")
-    values = {**(defaults or {}), **_given(values)}
-    if unknown := sorted(set(map(str, values)) - set(known)):
-        raise RequestError(f"{where}: unknown entries {unknown}; known are {', '.join(known)}")
-    lines = values.get("lines", [])
-    if not isinstance(lines, Sequence) or isinstance(lines, str):
-        raise RequestError(f"{where}: lines is a list, got {lines!r}")
-    request = {key: values[key] for key in REQUEST if key in values}
-    request["lines"] = [make_line(line, f"{where}, line {i + 1}", folder) for i, line in enumerate(lines)]
-    request |= {key: _file(values[key], folder) for key in ("image", "mask", "glyph_font") if key in values}
-    if Path(str(values.get("name", name))).name != str(values.get("name", name)):
-        raise RequestError(f"{where}: the name {values['name']!r} is no plain file name: leave out the folders, which "
-                           "--out tells")
-    own = {"name": name} | {key: values[key] for key in OWN if key in values}
-    settings = {key: values[key] for key in SETTINGS if key in values}
-    try:
-        Settings(**settings)
-        return PictureJob(from_mapping(Request, request, where), settings, **(own | {"name": str(own["name"])}))
-    except RequestError as error:
-        raise RequestError(f"{where}: {error}") from error
-
-
-def make_line(value: Any, where: str, folder: Path) -> Line:
-    """A line from its text, or from a mapping with the entries of ``Line``, or ``box`` (x, y, width, height) for its
-    region."""
-    if isinstance(value, str):
-        return Line(value)
-    if not isinstance(value, Mapping):
-        raise RequestError(f"{where}: a line is a text, or a mapping with text, region or box, font, style_image, "
-                           f"color; got {value!r} (write numbers in quotes)")
-    values = dict(value)
-    if "box" in values:
-        values["region"] = _box(values.pop("box"), where, "region" in values)
-    line = from_mapping(Line, values, where)
-    return replace(line, region=_file(line.region, folder), font=_file(line.font, folder),
-                   style_image=_file(line.style_image, folder))
-
-
-def parse_line(text: str) -> Any:
-    """``--line``: a text, or a mapping in braces as YAML: ``{text: Tea, box: [10, 10, 60, 24], color: red}``."""
-    if not text.lstrip().startswith("{"):
-        return text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RequestError(f"--line {text!r}: {error}") from error
-
-
-def _given(values: Any) -> dict:
-    if not isinstance(values, Mapping):
-        raise RequestError(f"expected entries and their values, got {values!r}")
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _box(box: Any, where: str, has_region: bool) -> list[list[float]]:
-    if has_region or not isinstance(box, Sequence) or len(box) != 4 \
-            or not all(isinstance(value, int | float) for value in box):
-        raise RequestError(f"{where}: box is [x, y, width, height] in pixels, in place of region; got {box!r}")
-    x, y, width, height = box
-    return [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]
-
-
-def _file(value: Any, folder: Path) -> Any:
-    """A path from ``folder`` if there is such a file; everything else as it is."""
-    return str(folder / value) if isinstance(value, str) and (folder / value).is_file() else value
-
-
 # plain data
 
 
-def _check_quoted(value: str | None) -> None:
+def check_quoted(value: str | None) -> None:
     if value not in (None, "placeholder", "literal"):
         raise RequestError(f"quoted_words is 'placeholder' or 'literal', got {value!r}")
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from anytext_lib.generation.captions import quoted_words
 from anytext_lib.generation.denoise import Progress, make_scheduler
 from anytext_lib.generation.prepare import default_size, notes, prepare
-from anytext_lib.generation.request import RequestError, RequestWarning, Settings, quoted_words
+from anytext_lib.generation.request import RequestError, RequestWarning, Settings
 from anytext_lib.generation.sweep import lines_of
 from anytext_lib.studio.sketch import Sketch
 

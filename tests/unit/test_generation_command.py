@@ -7,8 +7,8 @@ from PIL import Image
 
 from anytext_lib.cli import main
 from anytext_lib.generation import AnyText2Pipeline, Defaults, Line, RequestError
+from anytext_lib.generation.jobs import make_job, make_line, parse_line, read_jobs
 from anytext_lib.generation.metadata import read_record, write_png
-from anytext_lib.generation.request import make_job, make_line, parse_line, read_jobs
 from tests.unit.generation_model import lively_model
 
 REGION = "{text: Milk, box: [10, 6, 70, 34], color: darkred, font: Merienda}"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from anytext_lib.generation.input_images import read_mask
-from anytext_lib.generation.place import painted_regions, region_polygon
+from anytext_lib.generation.regions import painted_regions, region_polygon
 from anytext_lib.generation.request import RequestError, RequestWarning
 
 SIZE = HEIGHT, WIDTH = 64, 192

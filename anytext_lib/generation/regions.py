@@ -1,0 +1,144 @@
+"""Regions of lines: quads, polygons and painted masks become polygons, in reading order, inside and apart.
+
+Source: AnyText2 ``ms_wrapper.py`` (``separate_pos_imgs``, ``find_polygon``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from anytext_lib.generation.input_images import is_mask, read_mask
+from anytext_lib.generation.request import RequestError, RequestWarning
+
+SMALLEST_AREA = 20  # pixels: a smaller blot of paint is no region
+OUTLINE = 0.01  # of a contour's length: how closely a polygon follows it
+OVERLAP = 0.01  # of the smaller region: more is an error
+BORDER = 1.0  # pixels by which a corner may lie outside
+
+
+def region_polygon(region: Any, size: tuple[int, int], who: str) -> np.ndarray:
+    """A region as a polygon (P, 2) float64 in pixels.
+
+    Args:
+        region: see ``request.Line``. ``size``: (H, W) of the picture. ``who``: the line, for the message of an error.
+
+    Raises:
+        RequestError: too few corners, crossing sides, no area, an empty mask, or a mask of another size.
+    """
+    if not is_mask(region):
+        return _corners(region, who)
+    mask = read_mask(region, f"{who}: its mask")
+    _check_size(mask, size, f"the mask of {who}")
+    if not mask.any():
+        raise RequestError(f"{who}: its mask is empty: paint the region white on black")
+    areas = len(_areas(mask)[0])
+    if areas > 1:
+        warnings.warn(f"{who}: its mask has {areas} areas, the largest is taken: for several lines give one mask "
+                      "without a line (--mask, Request.mask)", RequestWarning, stacklevel=2)
+    return mask_polygon(mask)
+
+
+def painted_regions(mask: Any, size: tuple[int, int], order: str = "rows") -> list[np.ndarray]:
+    """The connected areas of one painted mask as polygons, in reading order; blots under 20 pixels are left out."""
+    painted = read_mask(mask, "the mask")
+    _check_size(painted, size, "the mask")
+    kept, labels, boxes = _areas(painted)
+    return [mask_polygon(labels == kept[i]) for i in reading_order(boxes, order)]
+
+
+def reading_order(boxes: np.ndarray, order: str = "rows") -> list[int]:
+    """Indices of boxes (n, 4) of (x, y, width, height) in the order in which they are read.
+
+    A box belongs to the row whose first box reaches over its centre; rows go from top to bottom and are read from the
+    left. "columns" exchanges the two directions.  Upstream sorts centres into bins of 102 pixels, whose borders tear
+    rows apart.
+    """
+    along, across = (0, 1) if order == "rows" else (1, 0)
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    rows: list[list[int]] = []
+    for i in np.argsort(centres[:, across], kind="stable").tolist():
+        first = rows[-1][0] if rows else None
+        if first is not None and centres[i, across] < boxes[first, across] + boxes[first, 2 + across]:
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    return [i for row in rows for i in sorted(row, key=lambda i: centres[i, along])]
+
+
+def mask_polygon(mask: np.ndarray) -> np.ndarray:
+    """Outline of the largest area of a mask (H, W) bool: (P, 2) float64; its box where it is a mere stroke."""
+    import cv2
+
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contour = max(contours, key=cv2.contourArea)
+    polygon = cv2.approxPolyDP(contour, OUTLINE * cv2.arcLength(contour, True), True).reshape(-1, 2)
+    if len(polygon) < 3:
+        polygon = cv2.boxPoints(cv2.minAreaRect(contour))
+    return polygon.astype(np.float64)
+
+
+def region_problems(polygons: Sequence[np.ndarray], names: Sequence[str], size: tuple[int, int]) -> list[str]:
+    """List the faults of regions (P, 2) on a picture of ``size`` (H, W): outside it, or overlapping."""
+    from shapely import Polygon, make_valid
+
+    height, width = size
+    problems = []
+    for polygon, name in zip(polygons, names, strict=True):
+        low, high = polygon.min(axis=0), polygon.max(axis=0)
+        if (low < -BORDER).any() or high[0] > width - 1 + BORDER or high[1] > height - 1 + BORDER:
+            problems.append(f"{name}: its region (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f}) "
+                            f"leaves the picture of {width} x {height} pixels: move it inside, or make the picture "
+                            "larger")
+    shapes = [make_valid(Polygon(polygon)) for polygon in polygons]
+    for j in range(len(shapes)):
+        for i in range(j):
+            shared = shapes[i].intersection(shapes[j]).area
+            if shared > OVERLAP * min(shapes[i].area, shapes[j].area):
+                problems.append(f"{names[i]} and {names[j]}: their regions overlap by {shared:.0f} square pixels: move "
+                                "them apart, or make one of them smaller")
+    return problems
+
+
+def scaled(polygon: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
+    """A polygon on a picture of size ``source`` (H, W) after the picture is resized to ``target``."""
+    if source == target:
+        return polygon
+    return (polygon + 0.5) * (np.array(target[::-1]) / source[::-1]) - 0.5
+
+
+def _areas(mask: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Connected areas of a mask (H, W) bool, blots left out: their numbers in the labels (H, W), and boxes (n, 4)."""
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    kept = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= SMALLEST_AREA]
+    return kept, labels, stats[kept, :4]
+
+
+def _corners(region: Any, who: str) -> np.ndarray:
+    from shapely import Polygon
+
+    try:
+        polygon = np.asarray(region, np.float64)
+    except (TypeError, ValueError):
+        polygon = np.zeros(0)
+    if polygon.ndim != 2 or polygon.shape[1:] != (2,) or len(polygon) < 3 or not np.isfinite(polygon).all():
+        raise RequestError(f"{who}: a region is a list of at least three corners (x, y) in pixels, or a painted mask; "
+                           f"got {region!r}")
+    shape = Polygon(polygon)
+    if not shape.is_valid:
+        raise RequestError(f"{who}: the sides of its region cross, or two corners coincide: give the corners in order "
+                           "around it (top left, top right, bottom right, bottom left)")
+    if shape.area < 1:
+        raise RequestError(f"{who}: its region has no area: {polygon.tolist()}")
+    return polygon
+
+
+def _check_size(mask: np.ndarray, size: tuple[int, int], what: str) -> None:
+    if mask.shape != tuple(size):
+        raise RequestError(f"{what} has {mask.shape[1]} x {mask.shape[0]} pixels, the picture {size[1]} x {size[0]}: "
+                           "paint it at the size of the picture")

@@ -17,7 +17,7 @@ EPILOG = (
 LIBRARY = {
     "course": ("anytext_lib.publishing.command", "the notebooks: run, list, check, exercises, lab, experiment"),
     "doctor": ("anytext_lib.doctor", "what is here and what is missing"),
-    "data": ("anytext_lib.datatools.command", "check, convert and index annotated pictures"),
+    "data": ("anytext_lib.datatools.command", "label photographs; check, convert and index annotated pictures"),
     "convert": ("anytext_lib.upstream.command", "upstream's checkpoints to this library's and back"),
     "generate": ("anytext_lib.generation.command", "new pictures with the words that you ask for"),
     "edit": ("anytext_lib.generation.command", "write words into a picture"),

@@ -117,14 +117,21 @@ def write_anyword(json_path: str | os.PathLike, images: Sequence[AnnotatedImage]
     Raises:
         UnwritableError: it cannot be written; nothing is left half-written.
     """
-    rows = []
-    for image in images:
-        lines = [{"polygon": [[round(float(x), 2), round(float(y), 2)] for x, y in a.polygon], "text": a.text,
-                  "language": a.language, "valid": a.valid, **({"color": list(a.color)} if a.color else {})}
-                 for a in image.annotations]
-        score = {} if image.wm_score is None else {"wm_score": image.wm_score}
-        rows.append({"img_name": image.name, "caption": image.caption, **score, "annotations": lines})
-    text = json.dumps({"data_root": data_root, "data_list": rows}, ensure_ascii=False, indent=1)
+    write_rows(json_path, [entry_row(image) for image in images], data_root)
+
+
+def entry_row(image: AnnotatedImage) -> dict[str, Any]:
+    """An entry of ``data_list`` as plain data."""
+    lines = [{"polygon": [[round(float(x), 2), round(float(y), 2)] for x, y in a.polygon], "text": a.text,
+              "language": a.language, "valid": a.valid, **({"color": list(a.color)} if a.color else {})}
+             for a in image.annotations]
+    score = {} if image.wm_score is None else {"wm_score": image.wm_score}
+    return {"img_name": image.name, "caption": image.caption, **score, "annotations": lines}
+
+
+def write_rows(json_path: str | os.PathLike, rows: Sequence[dict[str, Any]], data_root: str = ".") -> None:
+    """Write entries (``entry_row``, other fields may have been added) as an annotation file; as ``write_anyword``."""
+    text = json.dumps({"data_root": data_root, "data_list": list(rows)}, ensure_ascii=False, indent=1)
     with atomic_path(json_path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 

@@ -1,4 +1,4 @@
-"""The command `anytext data`: check, convert, index."""
+"""The command `anytext data`: label, check, convert, index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from anytext_lib.errors import AnyTextError
 
-ABOUT = "Annotated pictures in the AnyWord form: check, convert, prepare."
+ABOUT = "Annotated pictures in the AnyWord form: label, check, convert, prepare."
 EPILOG = "Exit status: 0 all well; 1 problems were found in the data; 2 the request was wrong."
 
 
@@ -28,6 +28,7 @@ def add_data_commands(parser: ArgumentParser) -> None:
     parts = parser.add_subcommands(required=False)
     parts.add_subcommand("check", _check_parser(), help="hold a data set to its schema, with a remedy for each problem")
     parts.add_subcommand("convert", _convert_parser(), help="make one of a plain folder (CSV, JSONL, ICDAR 2015)")
+    parts.add_subcommand("label", _label_parser(), help="draft the annotations of photographs, for a person to correct")
     parts.add_subcommand("index", _index_parser(), help="build the memory-mapped index of a large annotation file")
 
 
@@ -71,6 +72,28 @@ def _index_parser() -> ArgumentParser:
     parser.add_argument("path", type=Path | None, nargs="?", help="annotation file (JSON)")
     parser.add_argument("--cache", type=Path | None, help="folder for the index (default: beside the JSON)")
     parser.add_argument("--rebuild", action="store_true", help="build it in any case")
+    return parser
+
+
+def _label_parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="anytext data label", epilog=EPILOG,
+                            description="Draft the annotations of photographs: a detector finds the lines, an "
+                            "independent reader reads them. What a person has to look at is marked: valid is false, "
+                            "and look says why. Correct it, set valid to true, then run anytext data check.")
+    parser.add_argument("path", type=Path | None, nargs="?", help="folder of photographs, or one photograph")
+    parser.add_argument("--output", type=Path | None, help="annotation file (default: annotations.json in the folder)")
+    parser.add_argument("--sheet", type=Path | None, metavar="FILE",
+                        help="draw the photographs with the lines, their texts and scores")
+    parser.add_argument("--sheet-count", type=int, default=60, help="photographs on the sheet")
+    parser.add_argument("--min-score", type=float, default=0.8,
+                        help="lines of which detector or reader are less sure are marked, 0 to 1")
+    parser.add_argument("--judge", type=Literal["ppocrv4", "tesseract"], default="ppocrv4", help="who reads")
+    parser.add_argument("--language", type=str, default="auto", help="of all lines (default: by their script)")
+    parser.add_argument("--max-chars", type=int, default=20, help="longer lines are marked: to be split")
+    parser.add_argument("--font", action="append", metavar="FILE",
+                        help="font file that can write texts as well; may be repeated")
+    parser.add_argument("--threads", type=int | None, help="of detector and reader (default: all cores)")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
     return parser
 
 
@@ -126,6 +149,25 @@ def convert(options: Namespace) -> int:
     return 0
 
 
+def label(options: Namespace) -> int:
+    """`anytext data label`."""
+    from anytext_lib.datatools.label_photos import label_photos
+    from anytext_lib.device import cpu_count
+
+    made = label_photos(options.path, options.output, judge=options.judge, min_score=options.min_score,
+                        language=options.language, max_chars=options.max_chars, fonts=tuple(options.font or ()),
+                        threads=options.threads or cpu_count(), force=options.force)
+    print(f"wrote {made.output}: {len(made.images)} photographs, {made.lines} lines, {made.marked} of them to be "
+          "looked at (valid is false; look says why)")
+    for names, what in ((made.empty, "hold no text that was found"), (made.unread, "could not be read")):
+        if names:
+            print(f"{len(names)} photographs {what}, {names[0]} among them")
+    if options.sheet is not None:
+        print(f"wrote {options.sheet}: {made.sheet(options.sheet, options.sheet_count)} photographs")
+    print(f"Now correct it, then: anytext data check {made.output}")
+    return 0
+
+
 def index(options: Namespace) -> int:
     """`anytext data index`."""
     from anytext_lib.data.index import AnyWordIndex
@@ -147,5 +189,5 @@ class _Progress:
             print(f"anytext: {done} pictures checked", file=sys.stderr, flush=True)
 
 
-PARSERS = {"check": _check_parser, "convert": _convert_parser, "index": _index_parser}
-COMMANDS = {"check": check, "convert": convert, "index": index}
+PARSERS = {"check": _check_parser, "convert": _convert_parser, "index": _index_parser, "label": _label_parser}
+COMMANDS = {"check": check, "convert": convert, "index": index, "label": label}

@@ -18,11 +18,13 @@ from anytext_lib.files import atomic_path
 
 TILE, MARGIN, ROW, TEXT, SHOWN = 384, 14, 21, 15, 8  # pixels: picture, gap, row of text, letters; lines listed
 PAPER, INK, FAINT, INVALID = (255, 255, 255), (25, 25, 25), (120, 120, 120), (120, 120, 120)
+FINE, LOOK = (30, 120, 40), (205, 20, 30)  # of a draft: lines that are fine, lines to look at
 COLOURS = ((214, 39, 40), (31, 119, 180), (44, 140, 44), (200, 100, 0), (130, 80, 180), (0, 140, 150), (190, 50, 140),
            (120, 85, 60))
 
 
-def contact_sheet(images: Sequence[AnnotatedImage], columns: int = 4, path: str | os.PathLike | None = None):
+def contact_sheet(images: Sequence[AnnotatedImage], columns: int = 4, path: str | os.PathLike | None = None,
+                  remarks: Sequence[Sequence[str]] | None = None, side: int = TILE, shown: int = SHOWN):
     """Draw the samples.
 
     A polygon starts at its dot; its number stands there and in the list below.  Polygons of lines that are marked
@@ -31,6 +33,9 @@ def contact_sheet(images: Sequence[AnnotatedImage], columns: int = 4, path: str 
     Args:
         images: what to draw. ``columns``: pictures side by side. ``path``: where to save the sheet (atomically), if
             at all; the suffix says the format (.png, .jpg, ...).
+        remarks: for each picture, for each line, what stands beside it in the list in place of its language; lines
+            that are marked invalid are then red, and the others green.
+        side: pixels of a picture's longer side. ``shown``: lines that are listed below a picture.
 
     Returns:
         a ``PIL.Image`` in RGB.
@@ -42,15 +47,15 @@ def contact_sheet(images: Sequence[AnnotatedImage], columns: int = 4, path: str 
 
     if not images or columns < 1:
         raise OptionError(f"a contact sheet needs a picture and a column, got {len(images)} and {columns}")
-    tiles = [_tile(image) for image in images]
+    tiles = [_tile(image, None if remarks is None else remarks[i], side, shown) for i, image in enumerate(images)]
     columns = min(columns, len(tiles))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
     heights = [max(tile.height for tile in row) for row in rows]
-    sheet = Image.new("RGB", (MARGIN + columns * (TILE + MARGIN), MARGIN + sum(heights) + MARGIN * len(rows)), PAPER)
+    sheet = Image.new("RGB", (MARGIN + columns * (side + MARGIN), MARGIN + sum(heights) + MARGIN * len(rows)), PAPER)
     top = MARGIN
     for row, height in zip(rows, heights, strict=True):
         for i, tile in enumerate(row):
-            sheet.paste(tile, (MARGIN + i * (TILE + MARGIN), top))
+            sheet.paste(tile, (MARGIN + i * (side + MARGIN), top))
         top += height + MARGIN
     if path is not None:
         _save(sheet, Path(path))
@@ -72,58 +77,64 @@ def _save(sheet, path: Path) -> None:
         temporary.write_bytes(data.getbuffer())
 
 
-def _tile(image: AnnotatedImage):
+def _tile(image: AnnotatedImage, remarks: Sequence[str] | None, side: int, shown: int):
     """One sample: picture, name, list of lines."""
     from PIL import Image, ImageDraw
 
-    picture, note = _picture(image)
-    listed = image.annotations[:SHOWN]
+    colours = [_colour(i, line, remarks is not None) for i, line in enumerate(image.annotations)]
+    picture, note = _picture(image, side, colours)
+    listed = image.annotations[:shown]
     more = len(image.annotations) - len(listed)
-    tile = Image.new("RGB", (TILE, picture.height + ROW * (1 + len(listed) + bool(more)) + 6), PAPER)
-    tile.paste(picture, ((TILE - picture.width) // 2, 0))
+    tile = Image.new("RGB", (side, picture.height + ROW * (1 + len(listed) + bool(more)) + 6), PAPER)
+    tile.paste(picture, ((side - picture.width) // 2, 0))
     draw, y = ImageDraw.Draw(tile), picture.height + 4
-    _write(draw, (0, y), f"{image.name}  {note}", FAINT)
+    _write(draw, (0, y), f"{image.name}  {note}", FAINT, side)
     for i, line in enumerate(listed):
         y += ROW
-        colour = COLOURS[i % len(COLOURS)] if line.valid else INVALID
-        _badge(draw, (9, y + ROW // 2 - 1), i, colour)
-        _write(draw, (24, y), line.text or "(no text)", INK if line.valid else FAINT, suffix=_suffix(line))
+        _badge(draw, (9, y + ROW // 2 - 1), i, colours[i])
+        suffix = _suffix(line) if remarks is None else f"  {remarks[i]}"
+        _write(draw, (24, y), line.text or "(no text)", INK if line.valid or remarks else FAINT, side, suffix)
         if line.color:
-            draw.rectangle((TILE - 16, y + 3, TILE - 3, y + 16), fill=line.color, outline=FAINT)
+            draw.rectangle((side - 16, y + 3, side - 3, y + 16), fill=line.color, outline=FAINT)
     if more:
-        _write(draw, (24, y + ROW), f"and {more} more", FAINT)
+        _write(draw, (24, y + ROW), f"and {more} more", FAINT, side)
     return tile
+
+
+def _colour(number: int, line: Annotation, draft: bool) -> tuple[int, int, int]:
+    if draft:
+        return FINE if line.valid else LOOK
+    return COLOURS[number % len(COLOURS)] if line.valid else INVALID
 
 
 def _suffix(line: Annotation) -> str:
     return f"  {line.language}" + ("" if line.valid else ", invalid")
 
 
-def _picture(image: AnnotatedImage):
-    """The picture with its polygons, at most TILE pixels wide and high, and its size in words."""
+def _picture(image: AnnotatedImage, side: int, colours: Sequence[tuple[int, int, int]]):
+    """The picture with its polygons, at most ``side`` pixels wide and high, and its size in words."""
     from PIL import Image, ImageDraw
 
     try:
         picture = Image.fromarray(image.read())
     except PictureError:
-        empty = Image.new("RGB", (TILE, TILE // 2), (225, 225, 225))
-        _write(ImageDraw.Draw(empty), (12, TILE // 4 - 10), "this picture cannot be read", INK)
+        empty = Image.new("RGB", (side, side // 2), (225, 225, 225))
+        _write(ImageDraw.Draw(empty), (12, side // 4 - 10), "this picture cannot be read", INK, side)
         return empty, ""
     note = f"{picture.width} x {picture.height}"
-    scale = TILE / max(picture.size)
-    size = [max(1, round(side * scale)) for side in picture.size]
-    picture = picture.resize([2 * side for side in size], Image.Resampling.LANCZOS)  # drawn at twice the size: smooth
+    scale = side / max(picture.size)
+    width, height = (max(1, round(pixels * scale)) for pixels in picture.size)
+    picture = picture.resize((2 * width, 2 * height), Image.Resampling.LANCZOS)  # drawn at twice the size: smooth
     draw = ImageDraw.Draw(picture)
     for i, line in enumerate(image.annotations):
         points = np.asarray(line.polygon) * 2 * scale
         if np.isfinite(points).all():
-            _outline(draw, np.clip(points, -1e4, 1e4), i, line.valid)
-    return picture.resize(size, Image.Resampling.LANCZOS), note
+            _outline(draw, np.clip(points, -1e4, 1e4), i, line.valid, colours[i])
+    return picture.resize((width, height), Image.Resampling.LANCZOS), note
 
 
-def _outline(draw, points: np.ndarray, number: int, valid: bool) -> None:
+def _outline(draw, points: np.ndarray, number: int, valid: bool, colour: tuple[int, int, int]) -> None:
     """A polygon with its number, at twice the size."""
-    colour = COLOURS[number % len(COLOURS)] if valid else INVALID
     for shade, width in (((255, 255, 255), 8), (colour, 4)):  # a light rim, to be seen on any picture
         for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
             steps = 1 if valid else max(1, int(np.hypot(*(b - a)) / 20))
@@ -139,9 +150,10 @@ def _badge(draw, centre, number: int, colour: tuple[int, int, int], scale: int =
     draw.text((x, y), str(number), fill=PAPER, font=pil_font("OpenSans", 12 * scale), anchor="mm")
 
 
-def _write(draw, place: tuple[int, int], text: str, colour, suffix: str = "") -> None:
-    """Text in a font that has its letters (others become ?), cut to the tile, with a faint suffix."""
-    suffix = suffix if len(suffix) <= 24 else suffix[:23] + "…"
+def _write(draw, place: tuple[int, int], text: str, colour, side: int, suffix: str = "") -> None:
+    """Text in a font that has its letters (others become ?), cut to a tile of ``side`` pixels, with a faint suffix."""
+    most = side // 16
+    suffix = suffix if len(suffix) <= most else suffix[: most - 1] + "…"
     text = normal_text(text)[:200]
     try:
         name = fonts_for(text)[0]
@@ -149,7 +161,7 @@ def _write(draw, place: tuple[int, int], text: str, colour, suffix: str = "") ->
         name = max(load_fonts(), key=lambda n: len(text) - len(load_fonts()[n].missing(text)))
         text = "".join(c if c in load_fonts()[name].characters else "?" for c in text)
     font = pil_font(name, TEXT)
-    room = TILE - 20 - place[0] - pil_font("OpenSans", TEXT - 3).getlength(suffix)
+    room = side - 20 - place[0] - pil_font("OpenSans", TEXT - 3).getlength(suffix)
     more = "…" if "…" in load_fonts()[name].characters else ""
     if font.getlength(text) > room:
         while text and font.getlength(text + more) > room:

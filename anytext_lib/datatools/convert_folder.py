@@ -101,6 +101,11 @@ def convert_folder(folder: str | os.PathLike, output: str | os.PathLike | None =
     return Conversion(target, form, len(images), len(lines), sum(not line.valid for line in lines), unannotated)
 
 
+def pictures_below(root: Path) -> list[Path]:
+    """All pictures of a folder and its subfolders, by name."""
+    return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
 def detect_language(text: str) -> str:
     """The language of AnyWord that the script of ``text`` points to; Latin if none does."""
     seen = [_script(ord(c)) for c in text]
@@ -126,7 +131,7 @@ class _Gathered:
 
     def __init__(self, root: Path, language: str):
         self.root, self.language = root, language
-        self.pictures = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        self.pictures = pictures_below(root)
         self.by_stem: dict[str, list[Path]] = {}
         for path in self.pictures:
             self.by_stem.setdefault(normal_text(path.stem), []).append(path)

@@ -27,11 +27,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from anytext_lib.data.batch import to_tensor
-from anytext_lib.files import atomic_path, write_json
+from anytext_lib.files import write_json
 from anytext_lib.models import AnyText2Model, read_config
 from anytext_lib.models.storage import load_part
 from anytext_lib.recipes.linear_start import linear_network, trained_parameters
 from anytext_lib.recipes.reconstruction import decoding_cost, measure, reading, sheet
+from anytext_lib.recipes.training_state import keep, lerp_average, resume
 from anytext_lib.scenes.rendering import Scene
 from anytext_lib.scenes.scene_dataset import MIXED, SceneDataset
 
@@ -133,7 +134,7 @@ def train_autoencoder(model: AutoencoderKL, images: np.ndarray, recipe: Recipe, 
                                   recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(recipe.seed)
     parts = {"model": model, "average": average, "optimizer": optimizer}
-    first, seconds = _resume(state, parts, generator)
+    first, seconds = resume(state, parts, generator)
     begin, saved = time.process_time(), time.monotonic()
     for step in range(first, recipe.steps):
         optimizer.param_groups[0]["lr"] = recipe.learning_rate * _schedule(step, recipe)
@@ -142,13 +143,13 @@ def train_autoencoder(model: AutoencoderKL, images: np.ndarray, recipe: Recipe, 
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        _average(average, model, min(recipe.average, (1 + step) / (10 + step)))
+        lerp_average(average, model, min(recipe.average, (1 + step) / (10 + step)))
         now = time.process_time()
         if step % 50 == 49 or step + 1 == recipe.steps:
             log(f"step {step + 1} of {recipe.steps}: loss {loss.item():.4f}, {seconds + now - begin:.0f} s of CPU")
         if state and (time.monotonic() - saved > SAVE_EVERY or step + 1 == recipe.steps):
             saved = time.monotonic()
-            _keep(state, parts, generator, step + 1, seconds + now - begin)
+            keep(state, parts, generator, step + 1, seconds + now - begin)
     return average
 
 
@@ -157,28 +158,6 @@ def _schedule(step: int, recipe: Recipe) -> float:
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
     return 0.5 + 0.5 * math.cos(math.pi * (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1))
-
-
-@torch.no_grad()
-def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-
-
-def _keep(state: Path, parts: Mapping, generator: torch.Generator, step: int, seconds: float) -> None:
-    with atomic_path(state) as new:
-        torch.save({name: part.state_dict() for name, part in parts.items()}
-                   | {"generator": generator.get_state(), "step": step, "seconds": seconds}, new)
-
-
-def _resume(state: Path | None, parts: Mapping, generator: torch.Generator) -> tuple[int, float]:
-    """Steps done, and the seconds that they took."""
-    if state is None or not state.exists():
-        return 0, 0.0
-    kept = torch.load(state, weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(kept[name])
-    generator.set_state(kept["generator"])
-    return kept["step"], kept["seconds"]
 
 
 @torch.no_grad()

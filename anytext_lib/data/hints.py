@@ -28,6 +28,7 @@ SMALLEST_TO_ERODE = 20.0  # pixels, shorter side of the minimum-area rectangle
 
 ROTATION, SHIFT, SCALE = 10.0, 10.0, (0.9, 1.1)  # degrees; pixels of an image of 512; factor
 _WINDOW, _OFFSET = 11, 2  # adaptive threshold: pixels, grey levels
+_BRIGHTEST = 230  # of 255: grains of noise that are speckles in a hollow hint
 
 
 def text_caption(lines: int, rng: np.random.Generator) -> str:
@@ -140,6 +141,40 @@ def font_hint(image: np.ndarray, polygon: np.ndarray, rng: np.random.Generator, 
     hint = np.zeros((height, width), np.uint8)
     hint[y : y + h, x : x + w] = strokes * region[y : y + h, x : x + w]
     return hint
+
+
+def outline_hint(ink: np.ndarray) -> np.ndarray:
+    """The letters of a rendered hint as a line one pixel wide around them, one pixel away: 5 x 5 less 3 x 3 dilation.
+
+    Args:
+        ink: (H, W) uint8 in {0, 1}.
+
+    Source: AnyText2 ``eval/anytext2_singleGPU.py``, its mode "Hollow".
+    """
+    import cv2
+
+    return cv2.dilate(ink, np.ones((5, 5), np.uint8)) - cv2.dilate(ink, np.ones((3, 3), np.uint8))
+
+
+def hollow_hint(ink: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The letters of a rendered hint as a photograph would show them: with holes, on a speckled ground, outlined.
+
+    Speckles cover a tenth of ``inside``.  Letters lose them and the ground gets them; where a 3 x 3 dilation of the
+    letters reaches beyond a 2 x 2 one there is ink.
+
+    Args:
+        ink: (H, W) uint8 in {0, 1}. ``inside``: (H, W) bool, the regions of the lines whose font is shown.
+
+    Source: AnyText2 ``ms_wrapper.py`` (``font_hollow``), whose speckles come from a picture of noise and cover all of
+    the hint, lines without a font too.
+    """
+    import cv2
+
+    grain = rng.integers(0, 256, ink.shape).astype(np.uint8)
+    grain[grain < _BRIGHTEST] = 0
+    speckles = cv2.adaptiveThreshold(grain, 1, cv2.ADAPTIVE_THRESH_GAUSSIAN_C, cv2.THRESH_BINARY, _WINDOW, _OFFSET)
+    edge = cv2.dilate(ink, np.ones((3, 3), np.uint8)) - cv2.dilate(ink, np.ones((2, 2), np.uint8))
+    return np.where(ink > 0, (1 - speckles) | edge, speckles | edge) * inside.astype(np.uint8)
 
 
 def _augment(crop: np.ndarray, rng: np.random.Generator, shift: float) -> np.ndarray:

@@ -19,9 +19,15 @@ _QUOTED = re.compile('"([^"]*)"|\u201c([^\u201d]*)\u201d|\u300c([^\u300d]*)\u300
 
 
 def quoted_words(prompt: str) -> list[str]:
-    """The texts between double quotes ("...", or typographic ones), in order; a quote without a partner is none."""
-    found = ("".join(group or "" for group in match.groups()).strip() for match in _QUOTED.finditer(prompt))
-    return [text for text in found if text]
+    """The texts between double quotes ("...", or typographic ones), in order; a quote without a partner is none.
+
+    Blanks between quotes are the empty text, which erases; nothing between them is no line.
+    """
+    return [text.strip() for text in map(_within, _QUOTED.finditer(prompt)) if text]
+
+
+def _within(match: re.Match) -> str:
+    return "".join(group or "" for group in match.groups())
 
 
 def join_lines(prompt: str, lines: Sequence[Line]) -> list[Line]:
@@ -38,16 +44,19 @@ def join_lines(prompt: str, lines: Sequence[Line]) -> list[Line]:
 
 
 def _normal(text):
-    """Return the normal form of a text; no text, or control characters, are left for the check to refuse."""
-    return normal_text(text) if isinstance(text, str) and not any(ord(char) < 32 for char in text) else text
+    """Return the normal form of a text, "" for blanks; no text, or control characters, are left for the check."""
+    if not isinstance(text, str) or any(ord(char) < 32 for char in text):
+        return text
+    return normal_text(text) if text.strip() else ""
 
 
 def image_caption(prompt: str, added: str = "", literal: bool = False) -> str:
     """Caption of the UNet: the prompt with a ``*`` for each quoted word (``literal`` keeps them), and ``added``."""
     caption = prompt.replace(PLACEHOLDER, " ")
-    if not literal:
-        caption = _QUOTED.sub(lambda match: f" {PLACEHOLDER} " if "".join(g or "" for g in match.groups()).strip()
-                              else " ", caption)
+    if literal:
+        caption = _QUOTED.sub(lambda match: match[0] if _within(match).strip() else " ", caption)
+    else:
+        caption = _QUOTED.sub(lambda match: f" {PLACEHOLDER} " if _within(match) else " ", caption)
         caption = re.sub(r"  +", " ", caption)
     return ", ".join(part for part in (caption.strip(), added.replace(PLACEHOLDER, " ").strip()) if part)
 

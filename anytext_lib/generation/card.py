@@ -11,7 +11,7 @@ from typing import Literal
 
 from anytext_lib.errors import AnyTextError
 from anytext_lib.files import atomic_path
-from anytext_lib.generation.request import Request, RequestError, check_quoted, from_mapping
+from anytext_lib.generation.request import Request, RequestError, check_hint, check_quoted, from_mapping
 
 DEFAULTS_FILE = "generation.json"
 COLORS = ("all", "brightness", "none")
@@ -78,6 +78,7 @@ class Defaults:
         ddim_steps, cfg_scale: see ``Settings``. ``added_prompt``, ``negative_prompt``: see ``Request``.
         quoted_words: what the image caption holds in place of the quoted words: "placeholder", the embedding of the
             line, as upstream samples, or "literal", the words themselves.
+        font_hint: see ``Request``.
         capabilities: what the model was trained for, see ``Capabilities``; plain data are converted.
     """
 
@@ -88,16 +89,18 @@ class Defaults:
     added_prompt: str = ""
     negative_prompt: str = ""
     quoted_words: Literal["placeholder", "literal"] = "placeholder"
+    font_hint: Literal["filled", "hollow", "outline"] = "filled"
     capabilities: Capabilities = Capabilities()
 
     def __post_init__(self):
         check_quoted(self.quoted_words)
+        check_hint(self.font_hint)
         if not isinstance(self.capabilities, Capabilities):
             object.__setattr__(self, "capabilities", from_mapping(Capabilities, self.capabilities, "capabilities"))
 
     def completed(self, request: Request) -> Request:
         """Return a copy of a request with these in place of None; the size stays."""
-        names = ("negative_prompt", "added_prompt", "quoted_words")
+        names = ("negative_prompt", "added_prompt", "quoted_words", "font_hint")
         return replace(request, **{name: getattr(self, name) for name in names if getattr(request, name) is None})
 
     @classmethod

@@ -16,14 +16,14 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from anytext_lib.files import TargetExistsError, data_folder, explained_output, require_writable
-from anytext_lib.generation.jobs import OWN, REQUEST, SETTINGS, make_job, parse_line, read_jobs
-from anytext_lib.generation.request import SCHEDULERS, RequestError, RequestWarning, Settings, from_mapping
+from anytext_lib.generation.jobs import OWN, REQUEST, SETTINGS, make_job, parse_line, parse_region, read_jobs
+from anytext_lib.generation.request import FONT_HINTS, SCHEDULERS, RequestError, RequestWarning, Settings, from_mapping
 
 GENERATE = "Make pictures with words in them, or make a picture again from its own settings (--from)."
 EDIT = "Write words into a picture."
 EPILOG = "Exit status: 0 all well; 2 the request was wrong; the message names the line and what to do."
 LINE = ("a line of text, or a mapping as '{text: Tea, box: [10, 10, 60, 24], color: red, font: OpenSans}' (also "
-        "region, style_image); may be repeated")
+        "region, angle, style_image, style_region, style_box; blank text erases); may be repeated")
 NO_TEXT = ("no text will be written: the prompt has no words in double quotes, and there is no --line. Write --prompt "
            "'a sign that says \"Tea\"' (a shell takes double quotes away unless single ones stand around them), or "
            "--line Tea")
@@ -50,6 +50,8 @@ def edit_parser() -> ArgumentParser:
     parser.add_argument("--composite", action="store_true", help="put the pixels outside of the regions back exactly")
     parser.add_argument("--blend", action="store_true",
                         help="keep the surroundings at every step: for models that were not trained to edit")
+    parser.add_argument("--erase", action="append", metavar="REGION", help="erase what stands there: [x, y, width, "
+                        "height] or [[x, y], ...] in pixels, or the file of a painted mask; may be repeated")
     return _add_shared(parser)
 
 
@@ -62,6 +64,9 @@ def _add_shared(parser: ArgumentParser) -> ArgumentParser:
     add("--negative-prompt", type=str | None, help="what the picture should not be")
     add("--added-prompt", type=str | None, help="is appended to the prompt")
     add("--glyph-font", type=str | None, help="font in which the model is shown the text")
+    add("--font-hint", type=Literal[FONT_HINTS] | None, help="how the font of a line is shown to the model (default: "
+        "the model's, or filled)")
+    add("--revise-positions", action="store_true", help="shrink the position of each line to its letters")
     add("--ddim-steps", type=int | None, help="steps of the scheduler (default: the model's, or 20)")
     add("--cfg-scale", type=float | None, help="guidance; 1 is none (default: the model's, or 7.5)")
     add("--attnx-scale", type=float | None, help="factor on the extra attentions (default: 1)")
@@ -121,7 +126,8 @@ def _make(options: Namespace, image: Path | None):
 
 def _check(pipeline, job, where: str) -> None:
     """Raise RequestError where a job cannot be carried out, and warn of what the model was not trained for."""
-    from anytext_lib.generation.prepare import notes, prepare
+    from anytext_lib.generation.prepare import prepare
+    from anytext_lib.generation.remarks import notes
 
     try:
         item = prepare(job.request, pipeline.model, pipeline.defaults)
@@ -166,11 +172,12 @@ def _jobs(options: Namespace, image: Path | None) -> list:
     given: dict[str, Any] = {key: options.get(key) for key in (*OWN, *REQUEST, *SETTINGS) if key not in
                              ("name", "lines", "image", "composite", "blend")}
     given = {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in given.items()}
-    given |= {key: options.get(key) or None for key in ("composite", "blend")}
+    given |= {key: options.get(key) or None for key in ("composite", "blend", "revise_positions")}
+    given["erase"] = [parse_region(region) for region in options.get("erase") or []] or None
     given["image"] = None if image is None else str(image.resolve())
     given["lines"] = [parse_line(line) for line in options.line or []] or None
     if options.jobs is None:
-        if given["prompt"] is None and given["lines"] is None:
+        if all(given[key] is None for key in ("prompt", "lines", "erase")):
             raise RequestError("nothing is asked for: give --prompt, --line, --jobs or --from")
         jobs = [make_job(given, "the command line", Path("."), "picture" if image is None else image.stem)]
     else:

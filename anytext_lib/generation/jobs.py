@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from anytext_lib.generation.regions import turned_box
 from anytext_lib.generation.request import Line, Request, RequestError, Settings, from_mapping
 
 OWN = ("name", "images", "seed", "scheduler")
@@ -44,8 +45,9 @@ def read_jobs(path: str | os.PathLike, more: Mapping | None = None) -> list[Pict
             lines: [{text: Open, box: [10, 80, 60, 24], color: darkred}]
             seed: 3
 
-    Entries of a job: those of ``Request``, of ``Settings``, name, images, seed, scheduler. Files are looked for from
-    the folder of the YAML file. ``more``: entries that hold where neither the job nor the defaults say anything.
+    Entries of a job: those of ``Request``, of ``Settings``, name, images, seed, scheduler, and ``erase``, a list of
+    regions that become blank lines. Files are looked for from the folder of the YAML file. ``more``: entries that hold
+    where neither the job nor the defaults say anything.
 
     Raises:
         RequestError: names the job and the entry that is wrong.
@@ -72,15 +74,16 @@ def make_job(values: Any, where: str, folder: Path, name: str, defaults: Mapping
     Args:
         where: the job, for the message of an error. ``folder``: from which files are looked for.
     """
-    known = (*OWN, *REQUEST, *SETTINGS)
+    known = (*OWN, *REQUEST, *SETTINGS, "erase")
     if not isinstance(values, Mapping):
         raise RequestError(f"{where}: expected entries among {', '.join(known)}, got {values!r}")
     values = {**(defaults or {}), **_given(values)}
     if unknown := sorted(set(map(str, values)) - set(known)):
         raise RequestError(f"{where}: unknown entries {unknown}; known are {', '.join(known)}")
-    lines = values.get("lines", [])
-    if not isinstance(lines, Sequence) or isinstance(lines, str):
-        raise RequestError(f"{where}: lines is a list, got {lines!r}")
+    for key in ("lines", "erase"):
+        if not isinstance(values.get(key, []), Sequence) or isinstance(values.get(key), str):
+            raise RequestError(f"{where}: {key} is a list, got {values[key]!r}")
+    lines = [*values.get("lines", []), *({"text": "", _place(region): region} for region in values.get("erase", []))]
     request = {key: values[key] for key in REQUEST if key in values}
     request["lines"] = [make_line(line, f"{where}, line {i + 1}", folder) for i, line in enumerate(lines)]
     request |= {key: _file(values[key], folder) for key in ("image", "mask", "glyph_font") if key in values}
@@ -97,19 +100,39 @@ def make_job(values: Any, where: str, folder: Path, name: str, defaults: Mapping
 
 
 def make_line(value: Any, where: str, folder: Path) -> Line:
-    """A line from its text, or from a mapping with the entries of ``Line``, or ``box`` (x, y, width, height) for its
-    region."""
+    """A line from its text, or from a mapping with the entries of ``Line``; ``box`` (x, y, width, height), and maybe
+    ``angle`` in degrees clockwise around its middle, stand for its region, ``style_box`` for its style_region."""
     if isinstance(value, str):
         return Line(value)
     if not isinstance(value, Mapping):
         raise RequestError(f"{where}: a line is a text, or a mapping with text, region or box, font, style_image, "
-                           f"color; got {value!r} (write numbers in quotes)")
+                           f"style_region or style_box, color; got {value!r} (write numbers in quotes)")
     values = dict(value)
-    if "box" in values:
-        values["region"] = _box(values.pop("box"), where, "region" in values)
+    if "angle" in values and "box" not in values:
+        raise RequestError(f"{where}: angle turns a box: give box [x, y, width, height] with it")
+    for box, region in (("box", "region"), ("style_box", "style_region")):
+        if box in values:
+            angle = values.pop("angle", 0) if box == "box" else 0
+            values[region] = _box(values.pop(box), where, box, region in values, angle)
     line = from_mapping(Line, values, where)
-    return replace(line, region=_file(line.region, folder), font=_file(line.font, folder),
-                   style_image=_file(line.style_image, folder))
+    return replace(line, **{name: _file(getattr(line, name), folder)
+                            for name in ("region", "font", "style_image", "style_region")})
+
+
+def _place(region: Any) -> str:
+    """Whether plain data are a ``box`` or another ``region``."""
+    flat = isinstance(region, Sequence) and not isinstance(region, str) and len(region) == 4
+    return "box" if flat and all(isinstance(value, int | float) for value in region) else "region"
+
+
+def parse_region(text: str) -> Any:
+    """``--erase``: the file of a mask, or a box or corners in brackets as YAML."""
+    if not text.lstrip().startswith("["):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RequestError(f"--erase {text!r}: {error}") from error
 
 
 def parse_line(text: str) -> Any:
@@ -128,12 +151,13 @@ def _given(values: Any) -> dict:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _box(box: Any, where: str, has_region: bool) -> list[list[float]]:
+def _box(box: Any, where: str, name: str, has_region: bool, angle: Any) -> list[list[float]]:
     if has_region or not isinstance(box, Sequence) or len(box) != 4 \
             or not all(isinstance(value, int | float) for value in box):
-        raise RequestError(f"{where}: box is [x, y, width, height] in pixels, in place of region; got {box!r}")
-    x, y, width, height = box
-    return [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]
+        raise RequestError(f"{where}: {name} is [x, y, width, height] in pixels, in place of region; got {box!r}")
+    if not isinstance(angle, int | float):
+        raise RequestError(f"{where}: angle is a number of degrees, got {angle!r}")
+    return turned_box(*box, angle)
 
 
 def _file(value: Any, folder: Path) -> Any:

@@ -28,6 +28,7 @@ from anytext_lib.generation.card import Defaults
 from anytext_lib.generation.denoise import Progress, check_scheduler, denoise, guided, make_scheduler, read_scheduler
 from anytext_lib.generation.metadata import make_record
 from anytext_lib.generation.prepare import Prepared, prepare
+from anytext_lib.generation.remarks import imitates
 from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning, Settings
 from anytext_lib.generation.stages import Job, PartPlacement, make_jobs
 from anytext_lib.models.anytext2 import AnyText2Model
@@ -117,6 +118,7 @@ class AnyText2Pipeline(DiffusionPipeline):
     def generate(self, prompt: str = "", lines: Sequence[Line | str] = (), *, width: int | None = None,
                  height: int | None = None, mask: Any = None, order: Literal["rows", "columns"] = "rows",
                  negative_prompt: str | None = None, added_prompt: str | None = None, glyph_font: str | None = None,
+                 font_hint: Literal["filled", "hollow", "outline"] | None = None, revise_positions: bool = False,
                  ddim_steps: int | None = None, cfg_scale: float | None = None, attnx_scale: float = 1.0,
                  strength: float = 1.0, eta: float = 0.0, images: int = 1, seed: int | Sequence[int] | None = None,
                  generator: torch.Generator | Sequence[torch.Generator] | None = None, batch_size: int = 4,
@@ -135,19 +137,22 @@ class AnyText2Pipeline(DiffusionPipeline):
         Raises:
             RequestError: names the line that is wrong, and what to do.
         """
-        request = Request(prompt, lines, mask, order, None, negative_prompt, added_prompt, width, height, glyph_font)
+        request = Request(prompt, lines, mask, order, None, negative_prompt, added_prompt, width, height, glyph_font,
+                          font_hint=font_hint, revise_positions=revise_positions)
         settings = self.default_settings().changed(ddim_steps=ddim_steps, cfg_scale=cfg_scale,
                                                    attnx_scale=attnx_scale, strength=strength, eta=eta)
         return self.run([request], settings, images, seed, generator, batch_size, callback, output_type)
 
     def edit(self, image: Any, prompt: str = "", lines: Sequence[Line | str] = (), *, mask: Any = None,
              order: Literal["rows", "columns"] = "rows", negative_prompt: str | None = None,
-             added_prompt: str | None = None, glyph_font: str | None = None, ddim_steps: int | None = None,
+             added_prompt: str | None = None, glyph_font: str | None = None,
+             font_hint: Literal["filled", "hollow", "outline"] | None = None, revise_positions: bool = False,
+             ddim_steps: int | None = None,
              cfg_scale: float | None = None, attnx_scale: float = 1.0, strength: float = 1.0, eta: float = 0.0,
              composite: bool = False, blend: bool = False, images: int = 1, seed: int | Sequence[int] | None = None,
              generator: torch.Generator | Sequence[torch.Generator] | None = None, batch_size: int = 4,
              callback: Callable[[Progress], None] | None = None, output_type: OutputType = "pil") -> AnyText2Output:
-        """Write lines into ``image``, whose regions they take; arguments as of ``generate``.
+        """Write lines into ``image``, whose regions they take; blank lines erase. Arguments as of ``generate``.
 
         The regions are hidden from the model, and the surroundings are made anew in the likeness of the image, as
         upstream does.
@@ -158,7 +163,8 @@ class AnyText2Pipeline(DiffusionPipeline):
             composite: put the pixels outside of the regions back exactly.
             blend: keep the latents outside of the regions at every step: for models that were not trained to edit.
         """
-        request = Request(prompt, lines, mask, order, image, negative_prompt, added_prompt, glyph_font=glyph_font)
+        request = Request(prompt, lines, mask, order, image, negative_prompt, added_prompt, glyph_font=glyph_font,
+                          font_hint=font_hint, revise_positions=revise_positions)
         settings = self.default_settings().changed(
             ddim_steps=ddim_steps, cfg_scale=cfg_scale, attnx_scale=attnx_scale, strength=strength, eta=eta,
             composite=composite, blend=blend)
@@ -242,7 +248,7 @@ class AnyText2Pipeline(DiffusionPipeline):
         if (settings.composite or settings.blend) and any(item.original is None for item in prepared):
             raise RequestError("composite and blend keep parts of a picture that is edited: give an image")
         wanted = [line.text for item in prepared for line in item.request.lines
-                  if line.font is not None or line.style_image is not None]
+                  if imitates(line)]
         if wanted and not self.model.text_embedding.config.style:
             warnings.warn(f"this model was built without styles: the fonts and style images of {wanted} have no effect "
                           "(glyph_font changes the letters that it is shown)", RequestWarning, stacklevel=3)

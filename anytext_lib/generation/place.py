@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError, characte
 from anytext_lib.data.glyphs import fit_size, glyph_box
 from anytext_lib.data.texts import guess_language
 from anytext_lib.generation.captions import join_lines
-from anytext_lib.generation.input_images import read_picture
+from anytext_lib.generation.input_images import is_mask
 from anytext_lib.generation.layout import lay_out
 from anytext_lib.generation.regions import painted_regions, region_polygon, region_problems
 from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning
+from anytext_lib.generation.styles import StylePicture, read_style
 
 MAX_CHARS = 20  # of a line, as in training
 SMALLEST_LETTERS = 7
@@ -33,42 +34,47 @@ class PlacedLine:
     """A line that can be drawn.
 
     Attributes:
-        text: what it says. ``language``: as in AnyWord, guessed from the characters.
+        line: as it was asked for, its text in the one form.
+        text: what it says; empty: its region is erased. ``language``: as in AnyWord, guessed from the characters.
         polygon: (P, 2) float64 in pixels of the request's picture.
-        glyph_font: font in which the model is shown the text. ``font``, ``style``: the font, or the picture of a line
-            (H, W, 3) uint8, whose letters are imitated; None if there is none.
+        glyph_font: font in which the model is shown the text. ``font``, ``style``: the font, or the letters in a
+            picture, that are imitated; None if there is none.
         color: RGB in 0..255, or NO_COLOUR.
     """
 
+    line: Line
     text: str
     language: str
     polygon: np.ndarray
     glyph_font: str
     font: str | None
-    style: np.ndarray | None
+    style: StylePicture | None
     color: tuple[int, int, int]
 
 
-def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0) -> list[PlacedLine]:
+def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0, edited: np.ndarray | None = None
+                ) -> list[PlacedLine]:
     """The lines of a picture, those quoted in its prompt first.
 
     Args:
         size: (H, W) of the picture, in whose pixels the regions are. ``shrink``: by which it is resized for the model.
+        edited: the picture to edit, (H, W, 3) uint8; None when generating.
 
     Raises:
         RequestError: names every line with a problem, and the remedy.
     """
-    lines = join_lines(request.prompt, request.lines)
+    lines = _spread(join_lines(request.prompt, request.lines), size)
     names = [f"line {i + 1} ({line.text!r})" for i, line in enumerate(lines)]
-    _raise([problem for line, name in zip(lines, names, strict=True) if (problem := _text_problem(line, name))])
+    _raise([problem for line, name in zip(lines, names, strict=True)
+            if (problem := _text_problem(line, name) or _blank_problem(line, request, edited is not None, name))])
     fonts = _each(lines, names, lambda line, name: _glyph_font(line, request.glyph_font, name))
-    styles = _each(lines, names, _style)
+    styles = _each(lines, names, lambda line, name: read_style(line, edited, name))
     colors = _each(lines, names, lambda line, name: parse_color(line.color, name))
     polygons = _polygons(request, lines, names, fonts, size)
     small = [size_problem(line.text, font, polygon, name, shrink)
-             for line, font, polygon, name in zip(lines, fonts, polygons, names, strict=True)]
+             for line, font, polygon, name in zip(lines, fonts, polygons, names, strict=True) if line.text]
     _raise([*region_problems(polygons, names, size), *filter(None, small)])
-    return [PlacedLine(line.text, guess_language(line.text), polygon, glyph_font, line.font, style, color)
+    return [PlacedLine(line, line.text, guess_language(line.text), polygon, glyph_font, line.font, style, color)
             for line, polygon, glyph_font, style, color in zip(lines, polygons, fonts, styles, colors, strict=True)]
 
 
@@ -130,17 +136,35 @@ def _polygons(request: Request, lines: list[Line], names: list[str], fonts: list
 def _text_problem(line: Line, who: str) -> str | None:
     if not isinstance(line.text, str):
         return f"{who}: the text is {type(line.text).__name__}, not a string: write it in quotes"
-    if not line.text.strip():
-        return f"{who}: the text is blank: give it at least one visible character, or leave the line out"
     if len(line.text) > MAX_CHARS:
         lines = " and ".join(map(repr, textwrap.wrap(line.text, MAX_CHARS)))
         return (f"{who}: the text has {len(line.text)} characters, the model reads at most {MAX_CHARS}: split it into "
                 f"lines, for instance {lines}")
     if any(ord(character) < 32 for character in line.text):
         return f"{who}: the text has a line break or another control character: make it two lines"
-    if line.font is not None and line.style_image is not None:
-        return f"{who}: it has both a font and a style image: give one of them"
+    if line.font is not None and (line.style_image is not None or line.style_region is not None):
+        return f"{who}: it has both a font and a style image or region: give one of them"
     return None
+
+
+def _blank_problem(line: Line, request: Request, editing: bool, who: str) -> str | None:
+    if not line.text and not editing:
+        return f"{who}: the text is blank: give it at least one visible character, or leave the line out (a blank " \
+               "line erases, which takes a picture to edit)"
+    if not line.text and line.region is None and request.mask is None:
+        return f"{who}: a blank line erases what stands in its region: give it a region, or a mask"
+    return None
+
+
+def _spread(lines: Sequence[Line], size: tuple[int, int]) -> list[Line]:
+    """The lines, each blank one with a mask as one for each area of this mask."""
+    found: list[Line] = []
+    for i, line in enumerate(lines, 1):
+        areas = []
+        if line.text == "" and line.region is not None and is_mask(line.region):
+            areas = painted_regions(line.region, size, what=f"the mask of line {i}, which is erased,")
+        found += [replace(line, region=area.tolist()) for area in areas] or [line]
+    return found
 
 
 def _glyph_font(line: Line, wanted: str | None, who: str) -> str:
@@ -157,10 +181,6 @@ def _glyph_font(line: Line, wanted: str | None, who: str) -> str:
         if line.font is not None:  # the course has no such characters, but the user's font does
             return line.font
         raise RequestError(f"{who}: {error}") from error
-
-
-def _style(line: Line, who: str) -> np.ndarray | None:
-    return None if line.style_image is None else read_picture(line.style_image, f"{who}: its style image")
 
 
 def _each(lines: Sequence[Line], names: Sequence[str], function) -> list:

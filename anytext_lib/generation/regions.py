@@ -42,10 +42,16 @@ def region_polygon(region: Any, size: tuple[int, int], who: str) -> np.ndarray:
     return mask_polygon(mask)
 
 
-def painted_regions(mask: Any, size: tuple[int, int], order: str = "rows") -> list[np.ndarray]:
-    """The connected areas of one painted mask as polygons, in reading order; blots under 20 pixels are left out."""
-    painted = read_mask(mask, "the mask")
-    _check_size(painted, size, "the mask")
+def painted_regions(mask: Any, size: tuple[int, int], order: str = "rows", what: str = "the mask"
+                    ) -> list[np.ndarray]:
+    """The connected areas of one painted mask as polygons, in reading order; blots under 20 pixels are left out.
+
+    Args:
+        mask: see ``input_images.read_mask``. ``size``: (H, W) of the picture. ``order``: see ``reading_order``.
+        what: the mask, for the message of an error.
+    """
+    painted = read_mask(mask, what)
+    _check_size(painted, size, what)
     kept, labels, boxes = _areas(painted)
     return [mask_polygon(labels == kept[i]) for i in reading_order(boxes, order)]
 
@@ -101,6 +107,13 @@ def region_problems(polygons: Sequence[np.ndarray], names: Sequence[str], size: 
                 problems.append(f"{names[i]} and {names[j]}: their regions overlap by {shared:.0f} square pixels: move "
                                 "them apart, or make one of them smaller")
     return problems
+
+
+def turned_box(x: float, y: float, width: float, height: float, angle: float = 0.0) -> list[list[float]]:
+    """Corners (4, 2) of a box, turned by ``angle`` degrees clockwise, as one sees it, around its middle."""
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (width / 2, height / 2)
+    c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    return (corners @ np.array([[c, s], [-s, c]]) + (x + width / 2, y + height / 2)).tolist()
 
 
 def scaled(polygon: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from anytext_lib.errors import AnyTextError
 
 SCHEDULERS = ("ddim", "dpmsolver++", "unipc")  # see ``denoise.make_scheduler``
+FONT_HINTS = ("filled", "hollow", "outline")
 
 
 class RequestError(AnyTextError, ValueError):
@@ -27,13 +28,16 @@ class Line:
     """One line of text.
 
     Attributes:
-        text: 1 to 20 characters.
+        text: 1 to 20 characters; blank where a picture is edited: what stands in the region is erased, in all areas of
+            a mask.
         region: where it stands, in pixels of the picture (of the image that is edited): a quad (4, 2) or polygon
             (P, 2) of (x, y); a painted mask, white where the line goes, (H, W) or a picture or its file; or None: it
             is laid out automatically, or takes the next region of ``Request.mask``.
         font: name or file of the font whose letters are imitated; None leaves the choice to the model.
-        style_image: a picture of a line, or its file, whose letters are imitated; not together with ``font``. It is
-            cut to that line, letters darker than the ground.
+        style_image: a picture, or its file, whose letters are imitated, darker than their ground; not together with
+            ``font``. Upstream advises as many characters as ``text`` has.
+        style_region: where these letters stand, a quad, polygon or mask as of ``region``; None: they fill the picture.
+            Without a ``style_image`` it lies on the picture that is edited.
         color: RGB in 0..255, "#rrggbb" or a name as "darkred"; None leaves the choice to the model.
     """
 
@@ -41,6 +45,7 @@ class Line:
     region: Any = None
     font: str | None = None
     style_image: Any = None
+    style_region: Any = None
     color: Any = None
 
 
@@ -61,6 +66,10 @@ class Request:
         glyph_font: name or file of the font in which the model is shown what to write; None takes the first font of
             the course that has the characters.
         quoted_words: see ``Defaults``.
+        font_hint: how the font of a line is shown: "filled", "hollow" (upstream's application) or "outline" (upstream's
+            evaluation), see ``hints.hollow_hint``; None takes the pipeline's default.
+        revise_positions: shrink the position of each line to the rectangle around its letters; what is hidden of a
+            picture to edit stays the whole region.
     """
 
     prompt: str = ""
@@ -74,6 +83,8 @@ class Request:
     height: int | None = None
     glyph_font: str | None = None
     quoted_words: str | None = None
+    font_hint: Literal["filled", "hollow", "outline"] | None = None
+    revise_positions: bool = False
 
     def __post_init__(self):
         lines = (self.lines,) if isinstance(self.lines, str | Line) else self.lines
@@ -83,6 +94,7 @@ class Request:
         if self.order not in ("rows", "columns"):
             raise RequestError(f"order is 'rows' or 'columns', got {self.order!r}")
         check_quoted(self.quoted_words)
+        check_hint(self.font_hint)
 
 
 @dataclass(frozen=True)
@@ -126,8 +138,15 @@ class Settings:
 
 
 def check_quoted(value: str | None) -> None:
+    """Raise RequestError unless ``value`` says what stands for quoted words, or is None."""
     if value not in (None, "placeholder", "literal"):
         raise RequestError(f"quoted_words is 'placeholder' or 'literal', got {value!r}")
+
+
+def check_hint(value: str | None) -> None:
+    """Raise RequestError unless ``value`` is one of ``FONT_HINTS``, or None."""
+    if value not in (None, *FONT_HINTS):
+        raise RequestError(f"font_hint is {', '.join(map(repr, FONT_HINTS))}, got {value!r}")
 
 
 def from_mapping(kind: type, values: Any, where: str):

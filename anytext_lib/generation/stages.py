@@ -141,12 +141,11 @@ def draw_noise(jobs: Sequence[Job], like: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def kept_latents(model, placement: PartPlacement, items: Sequence[Prepared], noise: torch.Tensor) -> Kept:
     """Latents of the images of a batch to keep outside of the regions, for ``Settings.blend``."""
-    batch = collate([item.sample for item in items]).to(placement.device)
+    images = collate([item.sample for item in items]).to(placement.device).images
     with placement.using("vae"):
-        clean = model.encode(batch.images, sample=False).float()
-    index = batch.lines.image_index.to(batch.positions.device)
-    regions = batch.positions.new_zeros(len(batch), *batch.positions.shape[1:]).index_add(0, index, batch.positions)
-    return Kept(clean, F.max_pool2d(regions, model.latent_factor).clamp(max=1), noise)
+        clean = model.encode(images, sample=False).float()
+    regions = torch.from_numpy(np.stack([item.hidden for item in items])[:, None].astype(np.float32)).to(images.device)
+    return Kept(clean, F.max_pool2d(regions, model.latent_factor), noise)
 
 
 @torch.no_grad()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from anytext_lib.generation.captions import quoted_words
 from anytext_lib.generation.denoise import Progress, make_scheduler
-from anytext_lib.generation.prepare import default_size, notes, prepare
-from anytext_lib.generation.request import RequestError, RequestWarning, Settings
+from anytext_lib.generation.prepare import default_size, prepare
+from anytext_lib.generation.remarks import notes
+from anytext_lib.generation.request import Request, RequestError, RequestWarning, Settings
 from anytext_lib.generation.sweep import lines_of
+from anytext_lib.studio.saving import save_picture
 from anytext_lib.studio.sketch import Sketch
 
 MOST = 24  # pictures of one run of the application
@@ -44,19 +48,27 @@ class Plan:
 
 
 class Made(NamedTuple):
-    """One result: ``image`` (H, W, 3) uint8, its seed and settings, the words that were wanted and those read."""
+    """One result: ``image`` (H, W, 3) uint8, its seed and settings, the words that were wanted and those read, and the
+    request and record that it is made from."""
 
     image: np.ndarray
     seed: int
     settings: Settings
     wanted: list[str]
     read: list[str]
+    request: Request
+    record: dict[str, Any]
 
     def caption(self) -> str:
         """Seed, strength and the reading, in words."""
-        found = [f"reads “{read}”" if read == wanted else f"reads “{read}” for “{wanted}”"
-                 for read, wanted in zip(self.read, self.wanted, strict=False)]  # nothing was read without a judge
+        found = [_reading(*texts) for texts in zip(self.read, self.wanted, strict=False)]  # none without a judge
         return "; ".join([f"seed {self.seed}, strength {self.settings.strength:g}", *found])
+
+
+def _reading(read: str, wanted: str) -> str:
+    if not wanted:
+        return f"“{read}” is read where something was erased" if read else "nothing is read where something was erased"
+    return f"reads “{read}”" if read == wanted else f"reads “{read}” for “{wanted}”"
 
 
 class Studio:
@@ -119,12 +131,16 @@ class Studio:
     def _run(self, sketch: Sketch, settings: Settings, seeds: Sequence[int], callback) -> list[Made]:
         if sketch.picture is None:  # there is nothing to keep
             settings = replace(settings, blend=False, composite=False)
-        found = self.pipeline.run([sketch.request()], settings, len(seeds), list(seeds), callback=callback,
-                                  output_type="np")
+        request = sketch.request()
+        found = self.pipeline.run([request], settings, len(seeds), list(seeds), callback=callback, output_type="np")
         wanted = [[line["text"] for line in record["request"]["lines"]] for record in found.records]
         read = self.read(found.images, found.records)
-        return [Made(image, seed, settings, *texts)
-                for image, seed, *texts in zip(found.images, found.seeds, wanted, read, strict=True)]
+        return [Made(image, seed, settings, *texts, request, record) for image, seed, record, *texts in
+                zip(found.images, found.seeds, found.records, wanted, read, strict=True)]
+
+    def save(self, made: Made, folder: str | os.PathLike) -> list[Path]:
+        """Write a result with its settings into ``folder``; see ``saving.save_picture``."""
+        return save_picture(made.image, made.record, made.request, Path(folder), self.pipeline.folder)
 
     def read(self, images: Sequence[np.ndarray], records: Sequence[dict]) -> list[list[str]]:
         """What the judge reads in the lines of each image (H, W, 3) uint8; empty lists without a judge."""
@@ -146,10 +162,14 @@ class Studio:
 
 def _check_drawn(sketch: Sketch) -> None:
     """Raise RequestError, in the words of the application, where something is missing in the drawing."""
-    blank = [f"line {i}" for i, box in enumerate(sketch.boxes, 1) if not box.text.strip()]
+    blank = [f"line {i}" for i, place in enumerate(sketch.filled().places, 1)
+             if not place.text.strip() and not place.erase]
     if blank:
-        raise RequestError(f"{', '.join(blank)}: type the words, or remove the box")
-    if sketch.picture is not None and not sketch.boxes and not quoted_words(sketch.prompt):
+        erase = "" if sketch.picture is None else ", tick “erase”"
+        raise RequestError(f"{', '.join(blank)}: type the words{erase}, or remove the box")
+    if sketch.picture is None and any(place.erase for place in sketch.places):
+        raise RequestError("there is nothing to erase on empty paper: untick “erase”, or edit a picture")
+    if sketch.picture is not None and not sketch.places and not quoted_words(sketch.prompt):
         raise RequestError("draw a box where the picture is to be changed, and type its words")
 
 

@@ -2,7 +2,7 @@
 
 The folder is the one of ``models.storage``, and has one file more: ``upstream.safetensors`` with the tensors of
 upstream that nothing here uses (noise schedule), so that the way back restores them; and ``generation.json`` with the
-added and the negative prompt of upstream's application.
+added and the negative prompt of upstream's application, and its hollow font hints.
 
 Tensors stay in the mapped source until they are written, so that a conversion takes no memory beside that map.
 """
@@ -118,8 +118,8 @@ def _save_tokenizer(root: Path, model: AnyText2Model, tokenizer: Source | None) 
 
 
 def _save_prompts(root: Path) -> None:
-    """Write the prompts that upstream's own application adds to every caption."""
-    prompts = {"added_prompt": ADDED_PROMPT, "negative_prompt": NEGATIVE_PROMPT}
+    """Write the prompts that upstream's own application adds to every caption, and how it shows fonts."""
+    prompts = {"added_prompt": ADDED_PROMPT, "negative_prompt": NEGATIVE_PROMPT, "font_hint": "hollow"}
     (root / "generation.json").write_text(json.dumps(prompts, indent=2) + "\n", encoding="utf-8")
 
 

@@ -198,6 +198,7 @@ def test_a_converted_model_is_told_what_upstream_tells_it(plain, tmp_path, capsy
     (path,) = (tmp_path / "a").iterdir()
     told = read_record(path)["request"]
     assert (told["added_prompt"], told["negative_prompt"]) == (ADDED_PROMPT, NEGATIVE_PROMPT)
+    assert told["font_hint"] == "hollow" and Defaults.read(plain).font_hint == "filled"
     plainly = ["--added-prompt", "", "--negative-prompt", ""]
     assert run("generate", folder, tmp_path / "b", "--prompt", 'a sign "Tea"', *small, *plainly) == 0
     assert not np.array_equal(pixels(path), pixels(tmp_path / "b" / path.name)), "the prompts reach the model"

@@ -8,7 +8,8 @@ from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from PIL import Image
 
 from anytext_lib.generation import AnyText2Pipeline, Defaults, Line, Request, RequestError, Settings, make_scheduler
-from anytext_lib.generation.prepare import default_size, picture_grid, prepare, style_ink
+from anytext_lib.generation.prepare import default_size, picture_grid, prepare
+from anytext_lib.generation.styles import StylePicture, style_ink
 from tests.unit.generation_model import lively_model
 
 BOX = [[6, 6], [80, 6], [80, 40], [6, 40]]
@@ -229,7 +230,7 @@ def test_a_model_without_styles_says_that_fonts_have_no_effect():
 def test_style_ink_is_what_is_darker():
     picture = np.full((30, 60, 3), 220, np.uint8)
     picture[12:18, 10:50] = 20
-    ink = style_ink(picture)
+    ink = style_ink(StylePicture(picture, None))
     assert ink[12:18, 12:48].mean() > 0.4 and ink[:6].sum() == 0 and style_ink(None) is None
 
 

@@ -103,7 +103,7 @@ def test_regions_that_touch_do_not_overlap():
 
 
 @pytest.mark.parametrize("lines, more, pattern", [
-    ([Line("Tea"), Line("  ")], {}, r"line 2 \('  '\): the text is blank.*leave the line out"),
+    ([Line("Tea"), Line("  ")], {}, r"line 2 \(''\): the text is blank.*leave the line out"),
     ([Line("a" * 21)], {}, r"line 1 .*21 characters.*at most 20.*split it"),
     ([Line("Hello world and everybody")], {}, r"25 characters.*'Hello world and' and 'everybody'"),
     ([Line("a\nb")], {}, r"line 1 .*line break.*two lines"),

@@ -3,7 +3,7 @@
 from anytext_lib.diffusion import ddim_timesteps
 
 _PLACES = {
-    "AnyText2Output": "pipeline", "AnyText2Pipeline": "pipeline", "Defaults": "card", "Line": "request",
+    "AnyText2Output": "pipeline", "AnyText2Pipeline": "pipeline", "Defaults": "request", "Line": "request",
     "Request": "request", "RequestError": "request", "Settings": "request", "Progress": "denoise",
     "ddim_sample": "denoise", "make_scheduler": "denoise", "sample_images": "denoise", "unconditional": "denoise",
 }

@@ -24,12 +24,10 @@ from diffusers.utils import BaseOutput
 from anytext_lib.data.batch import to_uint8
 from anytext_lib.device import DeviceError
 from anytext_lib.generation import stages
-from anytext_lib.generation.card import Defaults
 from anytext_lib.generation.denoise import Progress, check_scheduler, denoise, guided, make_scheduler, read_scheduler
 from anytext_lib.generation.metadata import make_record
 from anytext_lib.generation.prepare import Prepared, prepare
-from anytext_lib.generation.remarks import imitates
-from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning, Settings
+from anytext_lib.generation.request import Defaults, Line, Request, RequestError, RequestWarning, Settings
 from anytext_lib.generation.stages import Job, PartPlacement, make_jobs
 from anytext_lib.models.anytext2 import AnyText2Model
 
@@ -248,7 +246,7 @@ class AnyText2Pipeline(DiffusionPipeline):
         if (settings.composite or settings.blend) and any(item.original is None for item in prepared):
             raise RequestError("composite and blend keep parts of a picture that is edited: give an image")
         wanted = [line.text for item in prepared for line in item.request.lines
-                  if imitates(line)]
+                  if line.imitates]
         if wanted and not self.model.text_embedding.config.style:
             warnings.warn(f"this model was built without styles: the fonts and style images of {wanted} have no effect "
                           "(glyph_font changes the letters that it is shown)", RequestWarning, stacklevel=3)

@@ -1,4 +1,10 @@
-"""Place the lines of a request: their regions, fonts, styles and colours, and how small their letters may be."""
+"""Place the lines of a request: their regions, fonts, styles and colours.
+
+    layout      places for lines that were given none, as large as there is room for; inside and apart
+    legibility  how small letters may be
+
+Regions that were given are read in ``regions``.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +20,19 @@ from anytext_lib.data.anyword import NO_COLOUR
 from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError, characters_of, choose_font, typeface
 from anytext_lib.data.glyphs import fit_size, glyph_box
 from anytext_lib.data.texts import guess_language
-from anytext_lib.generation.captions import join_lines
 from anytext_lib.generation.input_images import is_mask
-from anytext_lib.generation.layout import lay_out
-from anytext_lib.generation.regions import painted_regions, region_polygon, region_problems
-from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning
+from anytext_lib.generation.regions import painted_regions, region_polygon
+from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning, join_lines
 from anytext_lib.generation.styles import StylePicture, read_style
 
 MAX_CHARS = 20  # of a line, as in training
+OVERLAP = 0.01  # of the smaller region: more is an error
+BORDER = 1.0  # pixels by which a corner may lie outside
+MARGIN = 0.05  # of the picture, along its edges
+HIGHEST = 0.3  # of the square root of the picture's area: a line is not higher
+GAP = 0.35  # of a line's height, between lines and between rows
+_REFERENCE = 48  # pixels per em at which texts are measured
+_PAD = 1.06  # room around the letters, so that they fill their box
 SMALLEST_LETTERS = 7
 """Pixels per em (about the height of a region that a line fills; a capital letter is 0.7 of it) below which PP-OCRv3
 reads fewer than half of eight words in four fonts, white on black: the shares read are 0.06, 0.13, 0.38, 0.72 and 1.00
@@ -68,7 +79,7 @@ def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0, ed
     _raise([problem for line, name in zip(lines, names, strict=True)
             if (problem := _text_problem(line, name) or _blank_problem(line, request, edited is not None, name))])
     fonts = _each(lines, names, lambda line, name: _glyph_font(line, request.glyph_font, name))
-    styles = _each(lines, names, lambda line, name: read_style(line, edited, name))
+    styles = _each(lines, names, lambda line, name: read_style(line, edited, name) if line.imitates else None)
     colors = _each(lines, names, lambda line, name: parse_color(line.color, name))
     polygons = _polygons(request, lines, names, fonts, size)
     small = [size_problem(line.text, font, polygon, name, shrink)
@@ -198,6 +209,121 @@ def _each(lines: Sequence[Line], names: Sequence[str], function) -> list:
 def _raise(problems: Sequence[str]) -> None:
     if problems:
         raise RequestError("\n".join(problems))
+
+
+# layout
+
+
+def region_problems(polygons: Sequence[np.ndarray], names: Sequence[str], size: tuple[int, int]) -> list[str]:
+    """List the faults of regions (P, 2) on a picture of ``size`` (H, W): outside it, or overlapping."""
+    from shapely import Polygon, make_valid
+
+    height, width = size
+    problems = []
+    for polygon, name in zip(polygons, names, strict=True):
+        low, high = polygon.min(axis=0), polygon.max(axis=0)
+        if (low < -BORDER).any() or high[0] > width - 1 + BORDER or high[1] > height - 1 + BORDER:
+            problems.append(f"{name}: its region (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f}) "
+                            f"leaves the picture of {width} x {height} pixels: move it inside, or make the picture "
+                            "larger")
+    shapes = [make_valid(Polygon(polygon)) for polygon in polygons]
+    for j in range(len(shapes)):
+        for i in range(j):
+            shared = shapes[i].intersection(shapes[j]).area
+            if shared > OVERLAP * min(shapes[i].area, shapes[j].area):
+                problems.append(f"{names[i]} and {names[j]}: their regions overlap by {shared:.0f} square pixels: move "
+                                "them apart, or make one of them smaller")
+    return problems
+
+
+def lay_out(texts: Sequence[str], fonts: Sequence[str], size: tuple[int, int],
+            occupied: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+    """Boxes for ``texts``: (4, 2) float64 each, tl, tr, br, bl.
+
+    The largest free rectangle is filled row by row, from left to right, with the number of rows at which the letters
+    come out largest.
+
+    Args:
+        fonts: in which each text is drawn. ``size``: (H, W). ``occupied``: polygons (P, 2) that stay free.
+
+    Raises:
+        RequestError: there is no room at all.
+    """
+    if not texts:
+        return []
+    left, top, right, bottom = free_rectangle(size, occupied)
+    aspects = np.array([_aspect(text, font) for text, font in zip(texts, fonts, strict=True)])
+    room = right - left, bottom - top
+    if min(room) < 2:
+        raise RequestError(f"there is no free place for {list(texts)}: give regions, or make the others smaller")
+    height, rows = max((_row_height(aspects, split, room), -len(split), split)
+                       for split in map(lambda n: _split(aspects, n), range(1, len(texts) + 1)))[::2]
+    height = min(height, HIGHEST * float(np.sqrt(size[0] * size[1])))
+    boxes, y = [], top + (room[1] - height * (len(rows) + GAP * (len(rows) - 1))) / 2
+    for row in rows:
+        x = left + (room[0] - _row_width(aspects[row], height)) / 2
+        for i in row:
+            boxes.append(_box(x, y, height * aspects[i], height))
+            x += height * (aspects[i] + GAP)
+        y += height * (1 + GAP)
+    return boxes
+
+
+def free_rectangle(size: tuple[int, int], occupied: Sequence[np.ndarray] = ()) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of the largest rectangle that meets no occupied polygon's bounding box."""
+    height, width = size
+    border = MARGIN * min(height, width)
+    whole = border, border, width - 1 - border, height - 1 - border
+    boxes = [(p[:, 0].min() - border, p[:, 1].min() - border, p[:, 0].max() + border, p[:, 1].max() + border)
+             for p in occupied]
+    best, area = (0.0, 0.0, 0.0, 0.0), 0.0
+    for left in sorted({whole[0], *(box[2] for box in boxes)}):
+        for right in sorted({whole[2], *(box[0] for box in boxes)}):
+            between = [box for box in boxes if box[0] < right and box[2] > left]
+            edges = sorted([(whole[1], whole[1]), *((box[1], box[3]) for box in between), (whole[3], whole[3])])
+            for top, bottom in _gaps(edges):
+                inside = max(left, whole[0]), max(top, whole[1]), min(right, whole[2]), min(bottom, whole[3])
+                here = max(0.0, inside[2] - inside[0]) * max(0.0, inside[3] - inside[1])
+                if here > area:
+                    best, area = inside, here
+    return best
+
+
+def _gaps(edges: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """What intervals, sorted by their start, leave free between the first and the last."""
+    gaps, reached = [], edges[0][1]
+    for low, high in edges[1:]:
+        if low > reached:
+            gaps.append((reached, low))
+        reached = max(reached, high)
+    return gaps
+
+
+def _aspect(text: str, font: str) -> float:
+    face = typeface(font, _REFERENCE)
+    left, _, right, _ = face.getbbox(text)
+    _, top, _, bottom = face.getbbox("Hg" + text)
+    return _PAD * max(1, right - left) / max(1, bottom - top)
+
+
+def _split(aspects: np.ndarray, rows: int) -> list[list[int]]:
+    """Lines in reading order on ``rows`` rows, each filled to about its share of the whole length."""
+    ends = np.cumsum(aspects) - aspects / 2
+    place = np.minimum((ends / aspects.sum() * rows).astype(int), rows - 1)
+    return [found for row in range(rows) if (found := np.flatnonzero(place == row).tolist())]
+
+
+def _row_height(aspects: np.ndarray, rows: list[list[int]], room: tuple[float, float]) -> float:
+    across = min(room[0] / _row_width(aspects[row], 1.0) for row in rows)
+    return min(across, room[1] / (len(rows) + GAP * (len(rows) - 1)))
+
+
+def _row_width(aspects: np.ndarray, height: float) -> float:
+    return height * float(aspects.sum() + GAP * (len(aspects) - 1))
+
+
+def _box(x: float, y: float, width: float, height: float) -> np.ndarray:
+    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float64)
 
 
 # legibility

@@ -1,4 +1,4 @@
-"""Regions of lines: quads, polygons and painted masks become polygons, in reading order, inside and apart.
+"""Regions of lines: boxes, quads, polygons and painted masks become polygons, in reading order.
 
 Source: AnyText2 ``ms_wrapper.py`` (``separate_pos_imgs``, ``find_polygon``).
 """
@@ -6,7 +6,6 @@ Source: AnyText2 ``ms_wrapper.py`` (``separate_pos_imgs``, ``find_polygon``).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,6 @@ from anytext_lib.generation.request import RequestError, RequestWarning
 
 SMALLEST_AREA = 20  # pixels: a smaller blot of paint is no region
 OUTLINE = 0.01  # of a contour's length: how closely a polygon follows it
-OVERLAP = 0.01  # of the smaller region: more is an error
-BORDER = 1.0  # pixels by which a corner may lie outside
 
 
 def region_polygon(region: Any, size: tuple[int, int], who: str) -> np.ndarray:
@@ -87,40 +84,11 @@ def mask_polygon(mask: np.ndarray) -> np.ndarray:
     return polygon.astype(np.float64)
 
 
-def region_problems(polygons: Sequence[np.ndarray], names: Sequence[str], size: tuple[int, int]) -> list[str]:
-    """List the faults of regions (P, 2) on a picture of ``size`` (H, W): outside it, or overlapping."""
-    from shapely import Polygon, make_valid
-
-    height, width = size
-    problems = []
-    for polygon, name in zip(polygons, names, strict=True):
-        low, high = polygon.min(axis=0), polygon.max(axis=0)
-        if (low < -BORDER).any() or high[0] > width - 1 + BORDER or high[1] > height - 1 + BORDER:
-            problems.append(f"{name}: its region (x {low[0]:.0f} to {high[0]:.0f}, y {low[1]:.0f} to {high[1]:.0f}) "
-                            f"leaves the picture of {width} x {height} pixels: move it inside, or make the picture "
-                            "larger")
-    shapes = [make_valid(Polygon(polygon)) for polygon in polygons]
-    for j in range(len(shapes)):
-        for i in range(j):
-            shared = shapes[i].intersection(shapes[j]).area
-            if shared > OVERLAP * min(shapes[i].area, shapes[j].area):
-                problems.append(f"{names[i]} and {names[j]}: their regions overlap by {shared:.0f} square pixels: move "
-                                "them apart, or make one of them smaller")
-    return problems
-
-
 def turned_box(x: float, y: float, width: float, height: float, angle: float = 0.0) -> list[list[float]]:
     """Corners (4, 2) of a box, turned by ``angle`` degrees clockwise, as one sees it, around its middle."""
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (width / 2, height / 2)
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     return (corners @ np.array([[c, s], [-s, c]]) + (x + width / 2, y + height / 2)).tolist()
-
-
-def scaled(polygon: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """A polygon on a picture of size ``source`` (H, W) after the picture is resized to ``target``."""
-    if source == target:
-        return polygon
-    return (polygon + 0.5) * (np.array(target[::-1]) / source[::-1]) - 0.5
 
 
 def _areas(mask: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:

@@ -1,14 +1,12 @@
-"""What a model was not trained for among the things that are asked of it, in sentences (see ``card.Capabilities``)."""
+"""What a model was not trained for among the things that are asked of it, in sentences (see ``Capabilities``)."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from anytext_lib.generation.captions import image_caption
-from anytext_lib.generation.card import Capabilities
 from anytext_lib.generation.prepare import Prepared
-from anytext_lib.generation.request import Line, Settings
+from anytext_lib.generation.request import Capabilities, Settings, image_caption
 
 HUE = 40  # of 255: how far the channels of a colour must be apart for it to have a hue
 
@@ -46,14 +44,9 @@ def _line_notes(item: Prepared, can: Capabilities, styles: bool) -> Iterator[str
         if asked:
             yield f"the colour of {_listed(asked)}: this model was not trained for it: {told}"
     if can.fonts is False and styles:
-        asked = [who for who, line, *_ in lines if imitates(line)]
+        asked = [who for who, line, *_ in lines if line.imitates]
         if asked:
             yield f"the font of {_listed(asked)}: this model was not trained to imitate fonts"
-
-
-def imitates(line: Line) -> bool:
-    """Whether a font, or letters in a picture, are to be imitated."""
-    return line.font is not None or line.style_image is not None or line.style_region is not None
 
 
 def _picture_notes(item: Prepared, can: Capabilities) -> Iterator[str]:

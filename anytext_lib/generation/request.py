@@ -1,18 +1,34 @@
-"""What a picture shows and says (``Line``, ``Request``), and how it is sampled (``Settings``), as plain data.
+"""What a picture shows and says, how it is sampled, and what suits a model: plain data, and the captions of them.
 
-Regions, fonts and colours are checked in ``place``.
+    Line, Request            a picture                     Settings             of the sampler
+    Defaults, Capabilities   a model's card, its file      captions             for the UNet and for WriteNet
+
+Words in quotes are lines of text, and each line is a ``*`` in the captions of the model.  Regions, fonts and colours
+are checked in ``place``; ``jobs`` reads requests from files.  Source of the captions: AnyText2 ``ms_wrapper.py``
+(``modify_prompt``).
 """
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
+from anytext_lib.data.hints import PLACEHOLDER
+from anytext_lib.data.texts import normal_text
 from anytext_lib.errors import AnyTextError
+from anytext_lib.files import atomic_path
 
 SCHEDULERS = ("ddim", "dpmsolver++", "unipc")  # see ``denoise.make_scheduler``
 FONT_HINTS = ("filled", "hollow", "outline")
+DEFAULTS_FILE = "generation.json"
+COLORS = ("all", "brightness", "none")
+PHRASE = "Texts are "  # one of those that the model is trained with
+_QUOTED = re.compile('"([^"]*)"|\u201c([^\u201d]*)\u201d|\u300c([^\u300d]*)\u300d|\u300e([^\u300f]*)\u300f')
 
 
 class RequestError(AnyTextError, ValueError):
@@ -21,6 +37,10 @@ class RequestError(AnyTextError, ValueError):
 
 class RequestWarning(UserWarning):
     """A picture can be made, but perhaps not as it is meant; the commands show the message as one plain line."""
+
+
+class CapabilityError(AnyTextError, ValueError):
+    """The capabilities in a model's card are none; the message names the entry."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,11 @@ class Line:
     style_image: Any = None
     style_region: Any = None
     color: Any = None
+
+    @property
+    def imitates(self) -> bool:
+        """Whether a font, or letters in a picture, are to be imitated."""
+        return self.font is not None or self.style_image is not None or self.style_region is not None
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,161 @@ class Settings:
     def changed(self, **values) -> Settings:
         """Return a copy with other values; a value of None changes nothing."""
         return replace(self, **{name: value for name, value in values.items() if value is not None})
+
+
+# the model's card
+
+
+def _are(values, kind: type) -> bool:
+    return values is None or isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0 \
+        and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+
+
+def _is_count(value) -> bool:
+    return value is None or isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a model was trained for; None: the card does not say.
+
+    Attributes:
+        languages: of the lines, AnyWord's names ("Latin", "Chinese", "Japanese", ...; "Chinese" stands for both forms).
+        prompts: languages of the prompts, as "English".
+        max_chars, max_lines: of a line, and of a picture.
+        sizes: (width, height) in pixels of the pictures.
+        colors: "all"; "brightness": light and dark are followed, hues hardly; "none": colours change nothing.
+        fonts: whether the font or style image of a line is imitated. ``editing``: whether it was trained to edit.
+    """
+
+    languages: Sequence[str] | None = None
+    prompts: Sequence[str] | None = None
+    max_chars: int | None = None
+    max_lines: int | None = None
+    sizes: Sequence[Sequence[int]] | None = None
+    colors: Literal["all", "brightness", "none"] | None = None
+    fonts: bool | None = None
+    editing: bool | None = None
+
+    def __post_init__(self):
+        """Check the entries, and make tuples of their lists."""
+        wrong = [name for name in ("languages", "prompts") if not _are(getattr(self, name), str)]
+        wrong += [name for name in ("max_chars", "max_lines") if not _is_count(getattr(self, name))]
+        wrong += [name for name in ("fonts", "editing") if getattr(self, name) not in (None, True, False)]
+        if not all(_are(size, int) and len(size) == 2 for size in self.sizes or ()):
+            wrong.append("sizes")
+        if self.colors not in (None, *COLORS):
+            wrong.append("colors")
+        if wrong:
+            raise CapabilityError(f"capabilities: {wrong[0]} cannot be {getattr(self, wrong[0])!r} (see "
+                                  "anytext_lib.generation.request.Capabilities)")
+        for name in ("languages", "prompts"):
+            object.__setattr__(self, name, getattr(self, name) and tuple(getattr(self, name)))
+        object.__setattr__(self, "sizes", self.sizes and tuple(map(tuple, self.sizes)))
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What suits a model, kept beside its weights in ``generation.json``.
+
+    Attributes:
+        width, height: pixels; None takes the size of the latents in the UNet's configuration.
+        ddim_steps, cfg_scale: see ``Settings``. ``added_prompt``, ``negative_prompt``: see ``Request``.
+        quoted_words: what the image caption holds in place of the quoted words: "placeholder", the embedding of the
+            line, as upstream samples, or "literal", the words themselves.
+        font_hint: see ``Request``.
+        capabilities: what the model was trained for, see ``Capabilities``; plain data are converted.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    ddim_steps: int = 20
+    cfg_scale: float = 7.5
+    added_prompt: str = ""
+    negative_prompt: str = ""
+    quoted_words: Literal["placeholder", "literal"] = "placeholder"
+    font_hint: Literal["filled", "hollow", "outline"] = "filled"
+    capabilities: Capabilities = Capabilities()
+
+    def __post_init__(self):
+        check_quoted(self.quoted_words)
+        check_hint(self.font_hint)
+        if not isinstance(self.capabilities, Capabilities):
+            object.__setattr__(self, "capabilities", from_mapping(Capabilities, self.capabilities, "capabilities"))
+
+    def completed(self, request: Request) -> Request:
+        """Return a copy of a request with these in place of None; the size stays."""
+        names = ("negative_prompt", "added_prompt", "quoted_words", "font_hint")
+        return replace(request, **{name: getattr(self, name) for name in names if getattr(request, name) is None})
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike) -> Defaults:
+        """Those of a model's folder; the plain ones above if it has none. RequestError if the file is damaged."""
+        path = Path(folder) / DEFAULTS_FILE
+        if not path.is_file():
+            return cls()
+        try:
+            return from_mapping(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
+        except (OSError, ValueError) as error:
+            raise RequestError(f"cannot read {path}: {error}") from error
+
+    def write(self, folder: str | os.PathLike) -> None:
+        """Write ``generation.json`` into a model's folder, with the capabilities that are set."""
+        known = {name: value for name, value in asdict(self.capabilities).items() if value is not None}
+        with atomic_path(Path(folder) / DEFAULTS_FILE) as temporary:
+            temporary.write_text(json.dumps(asdict(self) | {"capabilities": known}, indent=2) + "\n",
+                                 encoding="utf-8")
+
+
+# captions
+
+
+def quoted_words(prompt: str) -> list[str]:
+    """The texts between double quotes ("...", or typographic ones), in order; a quote without a partner is none.
+
+    Blanks between quotes are the empty text, which erases; nothing between them is no line.
+    """
+    return [text.strip() for text in map(_within, _QUOTED.finditer(prompt)) if text]
+
+
+def _within(match: re.Match) -> str:
+    return "".join(group or "" for group in match.groups())
+
+
+def join_lines(prompt: str, lines: Sequence[Line]) -> list[Line]:
+    """All lines of a picture, those quoted in the prompt first.
+
+    A quoted word that is the text of a line stands for that line; any other is a new line.  Texts are brought into
+    their normal form (``normal_text``).
+    """
+    rest, found = [replace(line, text=_normal(line.text)) for line in lines], []
+    for text in map(_normal, quoted_words(prompt)):
+        match = next((i for i, line in enumerate(rest) if line.text == text), None)
+        found.append(Line(text) if match is None else rest.pop(match))
+    return found + rest
+
+
+def _normal(text):
+    """Return the normal form of a text, "" for blanks; no text, or control characters, are left for the check."""
+    if not isinstance(text, str) or any(ord(char) < 32 for char in text):
+        return text
+    return normal_text(text) if text.strip() else ""
+
+
+def image_caption(prompt: str, added: str = "", literal: bool = False) -> str:
+    """Caption of the UNet: the prompt with a ``*`` for each quoted word (``literal`` keeps them), and ``added``."""
+    caption = prompt.replace(PLACEHOLDER, " ")
+    if literal:
+        caption = _QUOTED.sub(lambda match: match[0] if _within(match).strip() else " ", caption)
+    else:
+        caption = _QUOTED.sub(lambda match: f" {PLACEHOLDER} " if _within(match) else " ", caption)
+        caption = re.sub(r"  +", " ", caption)
+    return ", ".join(part for part in (caption.strip(), added.replace(PLACEHOLDER, " ").strip()) if part)
+
+
+def text_caption(lines: int) -> str:
+    """Caption of WriteNet: a ``*`` for each line; the empty string without lines."""
+    return PHRASE + " , ".join([PLACEHOLDER] * lines) + " . " if lines else ""
 
 
 # plain data

@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from anytext_lib.data.batch import AnyTextBatch, collate, to_uint8
-from anytext_lib.generation.captions import image_caption
 from anytext_lib.generation.denoise import Branch, Kept
 from anytext_lib.generation.prepare import Prepared, composited
-from anytext_lib.generation.request import RequestError, Settings
+from anytext_lib.generation.request import RequestError, Settings, image_caption
 from anytext_lib.models.anytext2 import Conditions
 
 PARTS = ("vae", "unet", "writenet", "text_embedding", "text_encoder", "recognizer")

@@ -48,15 +48,13 @@ def read_style(line: Line, edited: np.ndarray | None, who: str) -> StylePicture 
     return StylePicture(picture, polygon)
 
 
-def style_ink(style: StylePicture | None) -> torch.Tensor | None:
+def style_ink(style: StylePicture) -> torch.Tensor:
     """Strokes (h, w) float32 in [0, 1] of the letters, upright, as the font hint of training has them: what is darker
     than its neighbourhood.
 
     Raises:
         RequestError: the region has no area.
     """
-    if style is None:
-        return None
     height, width = style.picture.shape[:2]
     whole = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
     polygon = whole if style.polygon is None else style.polygon

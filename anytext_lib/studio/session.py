@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from anytext_lib.generation.captions import quoted_words
 from anytext_lib.generation.denoise import Progress, make_scheduler
 from anytext_lib.generation.prepare import default_size, prepare
 from anytext_lib.generation.remarks import notes
-from anytext_lib.generation.request import Request, RequestError, RequestWarning, Settings
+from anytext_lib.generation.request import Request, RequestError, RequestWarning, Settings, quoted_words
 from anytext_lib.generation.sweep import lines_of
 from anytext_lib.studio.saving import save_picture
 from anytext_lib.studio.sketch import Sketch

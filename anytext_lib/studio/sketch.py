@@ -11,10 +11,9 @@ import numpy as np
 from anytext_lib.data.fonts import choose_font
 from anytext_lib.data.glyphs import draw_glyphs
 from anytext_lib.data.texts import guess_language
-from anytext_lib.generation.captions import quoted_words
 from anytext_lib.generation.place import parse_color
 from anytext_lib.generation.regions import painted_regions, reading_order, turned_box
-from anytext_lib.generation.request import Line, Request, RequestError
+from anytext_lib.generation.request import Line, Request, RequestError, quoted_words
 
 SMALLEST_DRAG = 6.0  # pixels of the picture: a shorter movement of the mouse is a click
 PAPER, INK, FRAME = (246, 246, 242), (40, 40, 40), (0, 114, 178)  # RGB

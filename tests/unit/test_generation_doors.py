@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 
 from anytext_lib.cli import main
 from anytext_lib.generation import AnyText2Pipeline, Defaults
-from anytext_lib.generation.card import Capabilities, CapabilityError
 from anytext_lib.generation.metadata import read_record
+from anytext_lib.generation.request import Capabilities, CapabilityError
 from anytext_lib.models import AnyText2Model
 from anytext_lib.upstream.convert import ADDED_PROMPT, NEGATIVE_PROMPT
 from tests.unit.generation_model import lively_model

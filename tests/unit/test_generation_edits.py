@@ -16,10 +16,10 @@ from anytext_lib.data.glyphs import draw_glyphs, glyph_box
 from anytext_lib.data.hints import font_hint
 from anytext_lib.data.lines import TextLines
 from anytext_lib.generation import AnyText2Pipeline, Defaults, Line, Request, RequestError
-from anytext_lib.generation.captions import image_caption, quoted_words
 from anytext_lib.generation.metadata import read_record, restore_request
 from anytext_lib.generation.prepare import prepare
 from anytext_lib.generation.regions import turned_box
+from anytext_lib.generation.request import image_caption, quoted_words
 from anytext_lib.generation.styles import StylePicture, style_ink
 from anytext_lib.models import AnyText2Model
 from anytext_lib.models.text_embedding import line_crop, style_crops

@@ -12,13 +12,29 @@ from anytext_lib.data.batch import to_tensor
 from anytext_lib.data.fonts import font_path, load_fonts, typeface
 from anytext_lib.data.glyphs import draw_glyphs
 from anytext_lib.data.texts import guess_language
-from anytext_lib.generation.captions import image_caption, join_lines, quoted_words, text_caption
-from anytext_lib.generation.card import Defaults
 from anytext_lib.generation.input_images import is_mask, read_mask, read_picture
-from anytext_lib.generation.layout import free_rectangle, lay_out
-from anytext_lib.generation.place import SMALLEST_LETTERS, letter_size, parse_color, place_lines, size_problem
-from anytext_lib.generation.regions import mask_polygon, painted_regions, region_polygon, region_problems
-from anytext_lib.generation.request import Line, Request, RequestError, Settings
+from anytext_lib.generation.place import (
+    SMALLEST_LETTERS,
+    free_rectangle,
+    lay_out,
+    letter_size,
+    parse_color,
+    place_lines,
+    region_problems,
+    size_problem,
+)
+from anytext_lib.generation.regions import mask_polygon, painted_regions, region_polygon
+from anytext_lib.generation.request import (
+    Defaults,
+    Line,
+    Request,
+    RequestError,
+    Settings,
+    image_caption,
+    join_lines,
+    quoted_words,
+    text_caption,
+)
 from anytext_lib.ocr.crops import crop_lines
 
 SIZE = (128, 192)

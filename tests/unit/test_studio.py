@@ -200,7 +200,7 @@ def test_a_box_without_a_mouse(app):
 
 
 def test_what_the_card_tells_is_shown(app, monkeypatch):
-    from anytext_lib.generation.card import Capabilities
+    from anytext_lib.generation.request import Capabilities
 
     card = replace(app.studio.pipeline.defaults, capabilities=Capabilities(max_chars=3, editing=False))
     monkeypatch.setattr(app.studio.pipeline, "defaults", card)

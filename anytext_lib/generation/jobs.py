@@ -157,7 +157,8 @@ def _box(box: Any, where: str, name: str, has_region: bool, angle: Any) -> list[
         raise RequestError(f"{where}: {name} is [x, y, width, height] in pixels, in place of region; got {box!r}")
     if not isinstance(angle, int | float):
         raise RequestError(f"{where}: angle is a number of degrees, got {angle!r}")
-    return turned_box(*box, angle)
+    x, y, width, height = box
+    return turned_box(x, y, width, height, angle)
 
 
 def _file(value: Any, folder: Path) -> Any:

@@ -134,7 +134,7 @@ class Studio:
         found = self.pipeline.run([request], settings, len(seeds), list(seeds), callback=callback, output_type="np")
         wanted = [[line["text"] for line in record["request"]["lines"]] for record in found.records]
         read = self.read(found.images, found.records)
-        return [Made(image, seed, settings, texts, readings, request, record) for image, seed, record, texts, readings in
+        return [Made(image, seed, settings, texts, heard, request, record) for image, seed, record, texts, heard in
                 zip(found.images, found.seeds, found.records, wanted, read, strict=True)]
 
     def save(self, made: Made, folder: str | os.PathLike) -> list[Path]:

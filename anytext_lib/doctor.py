@@ -46,12 +46,26 @@ def doctor_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="anytext doctor", description="What this machine has of what the course needs.")
     parser.add_argument("--json", action="store_true", help="print one JSON object: ok, machine, findings (each with "
                         "topic, ok, text, remedy); the exit status stays 0 if ok, else 1")
+    parser.add_argument("--training-memory", action="store_true", help="only a table: the GPU memory that training at "
+                        "the official size takes, computed (a minute)")
     return parser
 
 
 def run_doctor(options: Namespace) -> int:
     """Carry out `anytext doctor`; returns the exit status."""
-    return doctor(as_json=options.json)
+    return training_memory_table() if options.training_memory else doctor(as_json=options.json)
+
+
+def training_memory_table(say: Callable[[str], None] = print) -> int:
+    """Print what training takes, row by row in Markdown; returns 0."""
+    from anytext_lib.training.memory import CARDS, PLANS, memory_row
+
+    say("| GiB, computed | weights | gradients | optimizer | activations | sum | fits, GB |")
+    say("|---|---|---|---|---|---|---|")
+    for name, setting in PLANS.items():
+        say(f"| {name} | {' | '.join(memory_row(setting))} |")
+    say(f"\nCards of {', '.join(map(str, CARDS))} GB; see anytext_lib/training/memory.py for what is counted.")
+    return 0
 
 
 def doctor(say: Callable[[str], None] = print, as_json: bool = False) -> int:

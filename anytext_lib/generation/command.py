@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from anytext_lib.files import TargetExistsError, data_folder, explained_output, require_writable
+from anytext_lib.files import TargetExistsError, data_folder, explained_output, print_report, require_writable
 from anytext_lib.generation.jobs import OWN, REQUEST, SETTINGS, make_job, parse_line, parse_region, read_jobs
 from anytext_lib.generation.request import FONT_HINTS, SCHEDULERS, RequestError, RequestWarning, Settings, from_mapping
 
@@ -78,6 +78,11 @@ def _add_shared(parser: ArgumentParser) -> ArgumentParser:
     add("--jobs", type=Path | None, metavar="YAML", help="many pictures; options given here hold where a job says "
         "nothing")
     add("--model", type=Path | None, help="folder of the model (default: the course's mini model)")
+    add("--lora", action="append", metavar="FILE:RATIO", help="low-rank updates for Stable Diffusion 1.5 (kohya, "
+        "diffusers, peft) or of `anytext fit`; may be repeated")
+    add("--base", type=Path | None, metavar="PATH", help="a model derived from Stable Diffusion 1.5, whose UNet and "
+        "CLIP stand beneath AnyText2's own layers: one file or a folder of diffusers")
+    add("--base-vae", action="store_true", help="take the auto-encoder of --base as well")
     add("--out", type=Path, default=Path("."), help="folder for the pictures")
     add("--force", action="store_true", help="replace pictures that are there")
     add("--batch-size", type=int, default=4, help="images sampled together")
@@ -106,10 +111,12 @@ def _carry_out(command: str, options: Namespace, action) -> int:
 
 def _make(options: Namespace, image: Path | None):
     """Make the pictures of all jobs; every job is checked before the first one starts."""
+    from anytext_lib.adapters.adaptation import Adaptation
     from anytext_lib.generation.metadata import model_record, write_png
 
     jobs = _jobs(options, image)
     pipeline = _load(options, options.model or _mini_model(), options.dtype or "float32")
+    _adapt(pipeline, Adaptation.of(options.base, options.base_vae, options.lora or ()))
     for job in jobs:
         _check(pipeline, job, f"{job.name}: " if options.jobs else "")
     jobs = [_with_seed(job) for job in jobs]
@@ -141,6 +148,7 @@ def _check(pipeline, job, where: str) -> None:
 
 def _again(options: Namespace):
     """Make a picture again from its own settings."""
+    from anytext_lib.adapters.adaptation import Adaptation
     from anytext_lib.generation.denoise import restore
     from anytext_lib.generation.metadata import differences, model_record, read_record, restore_request, write_png
 
@@ -156,6 +164,7 @@ def _again(options: Namespace):
     pipeline = _load(options, folder, options.dtype or record["computed"]["dtype"])
     if model_record(folder)["sha256"] != record.get("model", model_record(folder))["sha256"]:
         raise RequestError(f"the model in {folder} is not the one that made {source}: name its folder by --model")
+    _adapt(pipeline, Adaptation.restore(record["adaptation"]) if "adaptation" in record else Adaptation())
     for difference in differences(record, pipeline):
         print(f"anytext generate: {difference}: the bits may differ", file=sys.stderr)
     pipeline.scheduler = restore(record["scheduler"])
@@ -201,6 +210,12 @@ def _load(options: Namespace, folder: Path, dtype: str):
     if options.offload:
         pipeline.enable_model_cpu_offload(device=device)
     return pipeline
+
+
+def _adapt(pipeline, adaptation) -> None:
+    """Change the weights, and tell on standard error what each file did."""
+    for report in pipeline.adapt(adaptation):
+        print_report(report)
 
 
 def _run(pipeline, job, batch_size: int, title: str):

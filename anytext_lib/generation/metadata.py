@@ -39,6 +39,7 @@ def make_record(pipeline, items: Sequence, settings: Settings, batch: Sequence, 
         "format": FORMAT, "request": request_record(item), "settings": asdict(settings),
         "scheduler": describe(pipeline.scheduler), "seeds": [job.seed for job in batch], "place": place,
         "alone": all(other is item for other in items),
+        **({"adaptation": pipeline.adapter.adaptation.record()} if pipeline.adapter.reports else {}),
         "computed": computed(pipeline),
     }
 

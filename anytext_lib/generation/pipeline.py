@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from anytext_lib.adapters.adaptation import Adaptation, Adapter
 from anytext_lib.data.batch import to_uint8
 from anytext_lib.device import DeviceError
 from anytext_lib.generation import stages
@@ -70,6 +71,7 @@ class AnyText2Pipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(model=model.eval(), scheduler=scheduler or make_scheduler("ddim", model))
         self.defaults, self.placement, self.folder = defaults or Defaults(), PartPlacement(model), None
+        self.adapter = Adapter(model)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, device: torch.device | str = "cpu",
@@ -90,7 +92,7 @@ class AnyText2Pipeline(DiffusionPipeline):
         return pipeline
 
     def save_pretrained(self, folder: str | os.PathLike, dtype: torch.dtype | None = None) -> None:
-        """Write model, scheduler and defaults into ``folder``."""
+        """Write model (its weights as they are now, with what was loaded into them), scheduler and defaults."""
         self.model.save_pretrained(folder, dtype)
         self.scheduler.save_pretrained(Path(folder) / "scheduler")
         self.defaults.write(folder)
@@ -108,6 +110,39 @@ class AnyText2Pipeline(DiffusionPipeline):
         if device is None and not torch.cuda.is_available():
             raise DeviceError("offloading needs a GPU, and PyTorch sees none: leave it out")
         self.placement.start_offload(f"cuda:{gpu_id}" if device is None else device)
+
+    def adapt(self, adaptation: Adaptation) -> list[str]:
+        """Bring the weights to what ``adaptation`` asks, whatever it was before; returns one line about each file.
+
+        Raises:
+            LoraError, CheckpointError: a file cannot be used; the weights are as they were.
+        """
+        return self.adapter.apply(adaptation)
+
+    def load_lora(self, file: str | os.PathLike, ratio: float = 1.0) -> list[str]:
+        """Add a LoRA file to those that are there, or change its ratio; returns and raises as ``adapt``.
+
+        Args:
+            file: for Stable Diffusion 1.5, under the names of kohya, diffusers or peft, or one of `anytext fit`.
+            ratio: 1 as trained; negative takes away.
+        """
+        return self.adapt(self.adapter.adaptation.with_lora(file, ratio))
+
+    def unload_lora(self, file: str | os.PathLike | None = None) -> list[str]:
+        """Take a LoRA file out, or, without a name, all; the weights are then as if it had never been there."""
+        return self.adapt(self.adapter.adaptation.without_lora(file))
+
+    def load_base(self, path: str | os.PathLike, vae: bool = False) -> list[str]:
+        """Take Stable Diffusion's layers from another model, see ``adapters.base_model``; LoRA files stay on top.
+
+        Args:
+            path: one file or a folder in diffusers' layout. ``vae``: take the auto-encoder as well.
+        """
+        return self.adapt(replace(self.adapter.adaptation, base=str(path), base_vae=vae))
+
+    def unload_base(self) -> list[str]:
+        """Go back to the model's own layers."""
+        return self.adapt(replace(self.adapter.adaptation, base=None, base_vae=False))
 
     def __call__(self, *arguments, **options) -> AnyText2Output:
         """``generate``."""

@@ -28,6 +28,11 @@ EXTRA = {"attn1x": "attn1", "attn2x": "attn2"}
 """Names of the extra attentions, and of those that they start as copies of."""
 
 
+def is_extra(name: str) -> bool:
+    """Whether the layer or tensor ``name`` belongs to an extra attention."""
+    return any(f".{extra}." in name for extra in EXTRA)
+
+
 class ControlResiduals(NamedTuple):
     """What the control branch adds to the UNet.
 

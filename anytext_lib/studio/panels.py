@@ -11,6 +11,7 @@ from dataclasses import replace
 import ipywidgets as w
 import numpy as np
 
+from anytext_lib.adapters.adaptation import Adaptation
 from anytext_lib.data.fonts import load_fonts
 from anytext_lib.data.pictures import PictureError, read_picture
 from anytext_lib.generation.prepare import LARGEST, picture_grid
@@ -225,13 +226,14 @@ class Fields(w.VBox):
         self._scheduler = w.Dropdown(options=[OWN, *SCHEDULERS], value=plan.scheduler or OWN,
                                      description="scheduler", **FORM)
         self._numbers = _setting_fields(plan)
+        self._adapted = _adaptation_fields(plan.adaptation or studio.pipeline.adapter.adaptation)
         self._folder = w.Text("pictures", description="save in", placeholder="a folder", **FORM)
         upload = w.FileUpload(accept="image/*", description="edit a file")
         upload.observe(lambda change: uploaded(change["new"]), names="value")
         hidden = [] if studio.has_styles else ["font_hint"]
         super().__init__([*(field for name, field in self._sketched.items() if name not in hidden),
                           *self._sides.values(), *self._lists.values(), self._scheduler, *self._numbers.values(),
-                          self._folder, upload])
+                          *self._adapted.values(), self._folder, upload])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -255,7 +257,10 @@ class Fields(w.VBox):
         lists = {name: numbers(self._lists[name].value, kind, name)
                  for name, kind in (("seeds", int), ("strengths", float))}
         scheduler = self._scheduler.value
-        return Plan(settings, scheduler=None if scheduler == OWN else scheduler, **lists)
+        base, vae, loras = (self._adapted[name].value for name in ("base", "base_vae", "loras"))
+        adaptation = Adaptation.of(base.strip() or None, vae and bool(base.strip()),
+                                   [line for line in loras.splitlines() if line.strip()])
+        return Plan(settings, scheduler=None if scheduler == OWN else scheduler, adaptation=adaptation, **lists)
 
     @staticmethod
     def _make_sketched(studio: Studio, sketch: Sketch) -> dict[str, w.Widget]:
@@ -296,6 +301,17 @@ def _setting_fields(plan: Plan) -> dict[str, w.Widget]:
         "eta": w.BoundedFloatText(settings.eta, min=0, max=1, step=0.1, description="eta", **FORM),
         "blend": w.Checkbox(settings.blend, description="editing: blend the surroundings in", indent=False),
         "composite": w.Checkbox(settings.composite, description="editing: put untouched pixels back", indent=False),
+    }
+
+
+def _adaptation_fields(now: Adaptation) -> dict[str, w.Widget]:
+    """Files that change the weights: base model and LoRA."""
+    return {
+        "loras": w.Textarea("\n".join(f"{file}:{ratio}" for file, ratio in now.loras), description="LoRA files",
+                            placeholder="FILE:RATIO, one a line", rows=2, **FORM),
+        "base": w.Text(now.base or "", description="base model", placeholder="a file or folder; empty: the model's",
+                       **FORM),
+        "base_vae": w.Checkbox(now.base_vae, description="its auto-encoder as well", indent=False),
     }
 
 

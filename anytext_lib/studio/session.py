@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anytext_lib.adapters.adaptation import Adaptation
 from anytext_lib.generation.denoise import Progress, make_scheduler
 from anytext_lib.generation.prepare import default_size, prepare
 from anytext_lib.generation.remarks import notes
@@ -26,13 +27,14 @@ NO_TEXT = ("there is no text in this picture: draw a box and type its words, or 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a sketch is carried out: every strength with every seed, the rest in ``settings``; ``scheduler`` by name,
-    None leaves the pipeline's own."""
+    """How a sketch is carried out: every strength with every seed, the rest in ``settings``; ``scheduler`` by name and
+    ``adaptation`` (LoRA files, base model), None leaves the pipeline's own."""
 
     settings: Settings = Settings()
     seeds: tuple[int, ...] = (0,)
     strengths: tuple[float, ...] = (1.0,)
     scheduler: str | None = None
+    adaptation: Adaptation | None = None
 
     def __post_init__(self):
         if not self.seeds or not self.strengths:
@@ -92,7 +94,8 @@ class Studio:
 
     def plan(self) -> Plan:
         """The model's own settings; pictures that are edited are blended into their surroundings."""
-        return Plan(replace(self.pipeline.default_settings(), blend=True))
+        return Plan(replace(self.pipeline.default_settings(), blend=True),
+                    adaptation=self.pipeline.adapter.adaptation)
 
     def make(self, sketch: Sketch, plan: Plan, told: Callable[[str, Progress], None] | None = None
              ) -> tuple[list[Made], list[str]]:
@@ -105,6 +108,7 @@ class Studio:
             RequestError: names the line that is wrong, and what to do.
         """
         _check_drawn(sketch)
+        reports = [] if plan.adaptation is None else self.pipeline.adapt(plan.adaptation)
         made, before = [], self.pipeline.scheduler
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
@@ -119,7 +123,7 @@ class Studio:
             finally:
                 self.pipeline.scheduler = before
         ours = [str(warning.message) for warning in caught if issubclass(warning.category, RequestWarning)]
-        return made, list(dict.fromkeys([*self._notes(sketch, plan.each()[0]), *ours]))
+        return made, list(dict.fromkeys([*self._notes(sketch, plan.each()[0]), *ours, *reports]))
 
     def _notes(self, sketch: Sketch, settings: Settings) -> list[str]:
         item = prepare(sketch.request(), self.pipeline.model, self.pipeline.defaults)

@@ -26,6 +26,13 @@ from anytext_lib.models import freezing
 from anytext_lib.models.anytext2 import Conditions
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
+from anytext_lib.training.low_rank_run import (
+    complete_checkpoint,
+    fingerprint,
+    reduce_checkpoint,
+    require_no_low_rank,
+    train_low_rank,
+)
 from anytext_lib.training.run_files import require_same_model
 
 LR_SCHEDULES = ("constant", "linear", "cosine", "one_cycle")
@@ -121,8 +128,15 @@ class AnyText2Training(DiffusionTraining):
         sd_locked: keep the decoder of the UNet frozen.
         unlock_qkv: train q, k and v of the UNet's cross-attention.
         style_ocr_trainable: train the style recogniser.
-        cond_stage_trainable: train the CLIP text encoder.
+        cond_stage_trainable: train the CLIP text encoder, 123 M parameters. Upstream's configurations say true and yet
+            keep CLIP frozen: there it has captions encoded inside the step, so that gradients reach the text embedding,
+            which is so here in any case. False is what upstream does.
         train_all: train everything but the auto-encoder and the recognisers (a model from scratch).
+        lora_rank: train low-rank updates of this rank alone, and save nothing else: for small GPUs; see
+            ``adapters.low_rank``. 0 trains the weights themselves.
+        lora_alpha: strength of the updates, alpha / rank times their product; by default the rank.
+        lora_targets: whose attentions get them: unet (Stable Diffusion's own), attnx, writenet, text_encoder.
+        frozen_dtype: float32, bfloat16 or float16: of the frozen weights beneath low-rank ones, which are float32.
         prediction_type: what the network predicts; by default what the model's configuration says.
         min_timestep: the smallest timestep to train at; 0 trains at all, as upstream. A high one asks only for what
             is decided in noise: layout, brightness, colours.
@@ -140,7 +154,10 @@ class AnyText2Training(DiffusionTraining):
                  region_weight: float = 1.0, monitor_every: int = 0, reference_cache: float = 0.0,
                  encoder_cache: float = 0.0,
                  sd_locked: bool = True, unlock_qkv: bool = False, style_ocr_trainable: bool = True,
-                 cond_stage_trainable: bool = False, train_all: bool = False,
+                 cond_stage_trainable: bool = False, train_all: bool = False, lora_rank: int = 0,
+                 lora_alpha: float | None = None,
+                 lora_targets: list[str] = ["unet", "attnx", "writenet"],  # noqa: B006
+                 frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
                  prediction_type: Literal["epsilon", "sample", "v_prediction"] | None = None,
                  min_timestep: int = 0, gradient_checkpointing: bool = False, compile: bool = False,
                  val_timesteps: list[int] = [100, 300, 500, 700, 900],  # noqa: B006
@@ -156,7 +173,12 @@ class AnyText2Training(DiffusionTraining):
         self.model = load_model(model)
         require_timesteps(len(self.model.alphas_cumprod), min_timestep=[min_timestep], val_timesteps=val_timesteps)
         switches = ("sd_locked", "unlock_qkv", "style_ocr_trainable", "cond_stage_trainable", "train_all")
-        self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
+        if lora_rank:
+            self.trained = train_low_rank(self.model, self.hparams)
+            self.frozen_mark = fingerprint(self.model)
+        else:
+            require_no_low_rank(self.hparams)
+            self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
         if gradient_checkpointing:
             self.model.set_gradient_checkpointing()
         self.prediction_type = prediction_type or self.model.prediction_type
@@ -174,7 +196,14 @@ class AnyText2Training(DiffusionTraining):
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Refuse the state of another model before torch lists every tensor."""
+        if self.hparams.lora_rank:
+            complete_checkpoint(checkpoint, self, self.frozen_mark)
         require_same_model(self, checkpoint, self.trainer.state.fn == "fit")
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Save low-rank weights without the frozen ones."""
+        if self.hparams.lora_rank:
+            reduce_checkpoint(checkpoint, self.frozen_mark)
 
     def on_fit_start(self) -> None:
         self.prepare()

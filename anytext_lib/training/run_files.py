@@ -153,7 +153,7 @@ class RunFolder:
     def require_free(self) -> None:
         """RunFolderError if a run has left checkpoints or a model here."""
         there = checkpoints_in(self.path / "checkpoints")
-        if there or (self.path / "model").exists():
+        if there or any((self.path / left).exists() for left in ("model", "lora.safetensors")):
             upto = f"checkpoints up to {there[-1].stem}" if there else "the model of a run"
             raise RunFolderError(f"{self.path} holds {upto} and would be overwritten: go on with --ckpt_path last, "
                                  "choose another --name, or remove the folder")

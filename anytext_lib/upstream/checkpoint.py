@@ -22,6 +22,8 @@ POINTER = b"version https://git-lfs"
 DTYPES = {"F32", "F16", "BF16", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL"}  # of safetensors, that are read
 UNUSED = frozenset(SCHEDULE_BUFFERS) | {"cond_stage_model.transformer.text_model.embeddings.position_ids"}
 """Tensors that this library computes: kept aside, so that the way back gives the same file."""
+FIRST_VERSION = "control_model.fuse_block.weight"
+"""A tensor that AnyText has; AnyText2 calls its own ``fuse_block_za``."""
 Place = tuple[str, str]  # part and name of a tensor of an AnyText2Model
 
 
@@ -140,8 +142,12 @@ def account_upstream(state: Mapping[str, torch.Tensor], model: torch.nn.Module, 
 
     Raises:
         UnknownKeysError: the file has tensors that the model does not. CheckpointError: it lacks some of the model's,
-        or they have other shapes.
+        or they have other shapes, or it is of AnyText version 1.
     """
+    if FIRST_VERSION in state:
+        raise CheckpointError(f"{where} is a checkpoint of AnyText, version 1 (as anytext_v1.1.ckpt), which is another "
+                              "model: its control branch and its text embedding differ, and it has no AttnX. Take one "
+                              "of AnyText2, anytext_v2.0.ckpt; README.md has the addresses")
     maps, account, found, unexpected = key_maps(model), Account(), {}, []
     for name, tensor in state.items():
         part, ours = _ours(name, maps)

@@ -12,30 +12,24 @@ Source: AnyText2 ``tool_add_anytext.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from anytext_lib.models import storage
 from anytext_lib.models.anytext2 import AnyText2Model
-from anytext_lib.models.attnx import ENCODER, EXTRA, copy_attentions
+from anytext_lib.models.attnx import ENCODER, copy_attentions, is_extra
 from anytext_lib.models.text_embedding import TextEmbedding
 from anytext_lib.models.writenet import WriteNet
 from anytext_lib.ocr.network import PPOCRv3Network
-from anytext_lib.upstream.checkpoint import CheckpointError, key_maps, read_checkpoint
+from anytext_lib.upstream.checkpoint import CheckpointError
 from anytext_lib.upstream.convert import Source, atomic_folder, meta_model
-from anytext_lib.upstream.keys import PARTS, UnknownKeysError
+from anytext_lib.upstream.keys import UnknownKeysError
+from anytext_lib.upstream.stable_diffusion import BASE, Found, read_stable_diffusion
 
-BASE = ("unet", "vae", "text_encoder")
-"""The parts that Stable Diffusion 1.5 has; their folders in diffusers' layout have these names too."""
-FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.bin", "pytorch_model.bin",
-         "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors")
-OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""What diffusers called the VAE's attention until 2023; many copies of Stable Diffusion 1.5 still do."""
 ZERO = re.compile(r"(controlnet_down_blocks|controlnet_mid_block|fuse_block|\w+_proj\.0)\.")
 """Layers of WriteNet and of the text embedding that start at zero."""
 
@@ -70,8 +64,7 @@ def init_from_sd15(path: Source, config: Source | Mapping = "sd15",
     model = meta_model(config, tokenizer).materialise()
     model.writenet = WriteNet.from_config(model.writenet.config)
     model.text_embedding = TextEmbedding.from_config(model.text_embedding.config)
-    read = _folder_tensors if root.is_dir() else _file_tensors
-    _fill_base(model, read(root, model), str(root))
+    _fill_base(model, read_stable_diffusion(root, model), str(root))
     copy_attentions(model.unet)
     model.writenet.copy_encoder(model.unet)
     recognizer = PPOCRv3Network.from_pretrained()
@@ -88,58 +81,10 @@ def write(path: Source, target: Source, config: Source | Mapping = "sd15", token
     return report
 
 
-# reading Stable Diffusion
-
-
-class Found(NamedTuple):
-    """A tensor of Stable Diffusion: its part, our name (None if unknown) and its name in the file."""
-
-    part: str
-    ours: str | None
-    name: str
-    tensor: torch.Tensor
-
-
-def _folder_tensors(root: Path, model: AnyText2Model) -> Iterator[Found]:
-    """The tensors of a folder in diffusers' layout."""
-    for part in BASE:
-        there = [root / part / file for file in FILES if (root / part / file).is_file()]
-        if not there:
-            raise CheckpointError(f"{root} has no weights in {part}/ (one of {', '.join(FILES)}): a folder of Stable "
-                                  f"Diffusion 1.5 has the parts {', '.join(BASE)}")
-        for name, tensor in read_checkpoint(there[0]).items():
-            yield Found(part, _present_name(part, name), f"{part}/{name}", tensor)
-
-
-def _present_name(part: str, name: str) -> str:
-    """Translate the names that older copies have to those of today's diffusers and transformers."""
-    if part == "text_encoder":
-        return name.removeprefix("text_model.")
-    stem, _, last = name.rpartition(".")
-    front, _, layer = stem.rpartition(".")
-    old = part == "vae" and layer in OLD_ATTENTION
-    return f"{front}.{OLD_ATTENTION[layer]}.{last}" if old else name
-
-
-def _file_tensors(path: Path, model: AnyText2Model) -> Iterator[Found]:
-    """The tensors of one file in the original layout; averages and schedule are left out."""
-    maps, state = key_maps(model), read_checkpoint(path)
-    prefixes = {part: PARTS[part].prefix for part in BASE}
-    absent = [prefix for prefix in prefixes.values() if not any(name.startswith(prefix) for name in state)]
-    if absent:
-        raise CheckpointError(f"{path} has no tensors {', '.join(absent)}: it is not Stable Diffusion 1.5 in the "
-                              "original layout (for diffusers' layout give the folder)")
-    owners = {name: part for name in state for part in BASE if name.startswith(prefixes[part])}
-    for name, part in owners.items():
-        tensor = state[name]
-        ours = maps[part].to_ours(name.removeprefix(prefixes[part]))
-        yield Found(part, ours, name, tensor if ours is None else maps[part].shape_to_ours(ours, tensor))
-
-
 def _fill_base(model: AnyText2Model, tensors: Iterable[Found], where: str) -> None:
     """Copy Stable Diffusion's tensors into the model. Errors as in ``init_from_sd15``."""
     wanted = {(part, name): value for part in BASE for name, value in getattr(model, part).state_dict().items()
-              if not _is_extra(name)}
+              if not is_extra(name)}
     unknown = []
     with torch.no_grad():
         for part, ours, name, tensor in tensors:
@@ -160,10 +105,6 @@ def _fill_base(model: AnyText2Model, tensors: Iterable[Found], where: str) -> No
         raise CheckpointError(f"{where} lacks {len(missing)} tensors of Stable Diffusion 1.5: {', '.join(missing[:5])}")
 
 
-def _is_extra(name: str) -> bool:
-    return any(f".{extra}." in name for extra in EXTRA)
-
-
 # checking the copies
 
 
@@ -176,7 +117,7 @@ def check(model: AnyText2Model, recognizer: nn.Module) -> ScratchReport:
     source, reading = model.unet.state_dict(), recognizer.state_dict()
     copies = {name: ("WriteNet: copies of the UNet's encoder", source[name.removeprefix("writenet.")])
               for name in _names(model, "writenet.") if name.split(".")[1] in ENCODER}
-    for name in filter(_is_extra, _names(model, "unet.")):
+    for name in filter(is_extra, _names(model, "unet.")):
         own = name.replace(".attn1x.", ".attn1.").replace(".attn2x.", ".attn2.")
         copies[name] = "AttnX: copies of attn1 and attn2", source[own.removeprefix("unet.")]
     for prefix in ("text_embedding.style_recognizer.", "recognizer."):

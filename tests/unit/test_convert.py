@@ -174,6 +174,8 @@ def test_unexpected_missing_and_misfitting_tensors_are_named(state, tmp_path):
 
     with pytest.raises(UnknownKeysError, match=r"1 unexpected .*x.ckpt.* AnyText2.*: model_ema.decay"):
         from_upstream(saved({"model_ema.decay": torch.ones(1)}), tmp_path / "m", "tiny")
+    with pytest.raises(CheckpointError, match=r"x.ckpt is a checkpoint of AnyText, version 1 .*anytext_v2.0.ckpt"):
+        account(saved({"control_model.fuse_block.weight": torch.ones(1)}, "control_model.fuse_block_za"), "tiny")
     with pytest.raises(UnknownKeysError, match="control_model.zero_convs.9.0.bias"):
         account(saved({"control_model.zero_convs.9.0.bias": torch.ones(1)}), "tiny")
     with pytest.raises(CheckpointError, match=r"lacks 4 tensors of the model: embedding_manager.color_proj.0.weight"):

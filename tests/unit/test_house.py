@@ -20,6 +20,7 @@ FLOORS = [
     {"ocr", "scenes"},
     {"models", "datatools"},
     {"losses", "upstream"},
+    {"adapters"},
     {"db", "generation"},
     {"evaluation", "studio"},
     {"training"},  # it samples pictures during a run, and reads them

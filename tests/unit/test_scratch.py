@@ -14,7 +14,8 @@ from anytext_lib.models.attnx import EXTRA
 from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.upstream.checkpoint import CheckpointError
 from anytext_lib.upstream.keys import UnknownKeysError
-from anytext_lib.upstream.scratch import BASE, OLD_ATTENTION, check, init_from_sd15
+from anytext_lib.upstream.scratch import check, init_from_sd15
+from anytext_lib.upstream.stable_diffusion import BASE, OLD_ATTENTION
 from tests.unit.upstream_files import upstream_state
 
 PREFIXES = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")

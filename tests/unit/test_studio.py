@@ -232,6 +232,26 @@ def test_errors_are_text(app):
     assert "notes.txt cannot be read as a picture" in app._message.value
 
 
+def test_files_that_change_the_weights_are_named_in_the_form(app, tmp_path):
+    from tests.unit.lora_samples import UNET, lora_file
+
+    pipeline, layer = app.studio.pipeline, f"unet.{UNET}.weight"
+    file = lora_file(tmp_path / "a.safetensors", pipeline.model)
+    before = pipeline.model.state_dict()[layer].clone()
+    drag(app, (4, 4), (60, 30))
+    app._rows.children[0].children[0].value = "Tea"
+    app._fields._adapted["loras"].value = f"{file}:0.5\n"
+    app._buttons["Generate"].click()
+    assert f"LoRA {file}: 5 layers" in app._message.value and 'role="note"' in app._message.value
+    assert not (pipeline.model.state_dict()[layer] == before).all()
+    app._fields._adapted["base"].value = "/no/such"
+    app._buttons["Generate"].click()
+    assert 'role="alert"' in app._message.value and "there is no file /no/such" in app._message.value
+    app._fields._adapted["loras"].value = app._fields._adapted["base"].value = ""
+    app._buttons["Generate"].click()
+    assert ">done</div>" in app._message.value and (pipeline.model.state_dict()[layer] == before).all()
+
+
 def test_a_result_can_be_edited_and_left(app):
     drag(app, (4, 4), (60, 30))
     app._rows.children[0].children[0].value = "Tea"

@@ -13,9 +13,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 from safetensors import SafetensorError
 
+from anytext_lib.adapters.low_rank import attached
 from anytext_lib.errors import AnyTextError, OptionError
 from anytext_lib.files import find_sample
 from anytext_lib.training.callbacks.average import EverySteps, averaged_weights
+from anytext_lib.training.low_rank_run import export_low_rank
 from anytext_lib.training.run_files import RunStateError, checkpoints_in, remove_partial, write_message
 
 DEFAULTS_FILE = "generation.json"  # size, guidance and prompts that suit a model; the folder ``generation`` reads it
@@ -131,6 +133,8 @@ class Checkpoints(Checkpoint):
 class ExportModel(pl.Callback):
     """Writes ``RUN/model`` with ``save_pretrained`` at the end of training; with the average if there is one.
 
+    A run that trains low-rank weights leaves ``RUN/lora.safetensors`` instead, see ``low_rank_run.export_low_rank``.
+
     Defaults for generation go along from the folder that training started from, its ``capabilities`` excepted: what the
     model can do after more training is for its trainer to say.
 
@@ -154,6 +158,11 @@ class ExportModel(pl.Callback):
     @rank_zero_only
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule, name: str) -> None:
         folder = Path(trainer.default_root_dir) / name
+        with averaged_weights(trainer, module):
+            updates = attached(module.model)
+        if updates:
+            export_low_rank(updates, folder.parent, name.replace("model", "lora"))
+            return
         fresh = folder.with_name(f".{name}.partial")
         shutil.rmtree(fresh, ignore_errors=True)
         try:

@@ -3,7 +3,7 @@
 # JOBS (notebooks, or tests, at a time; they share the cores).
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test portable elsewhere lint bench doctor lock clean
+.PHONY: help setup course lab test portable elsewhere lint bench gpu doctor lock clean
 .SUFFIXES:
 
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -43,6 +43,9 @@ lint: setup ## check the style of the code and the notebooks, and the calls and 
 
 bench: setup ## time the OCR losses against a reference that works as upstream does
 	@$(IN) pytest tests/benchmarks --benchmark-only $(PYTEST_ARGS)
+
+gpu: setup ## measure all on one GPU in ten minutes and write it into the course (GPU_ARGS=--dry-run: rehearse on the CPU)
+	@$(IN) tests.gpu $(GPU_ARGS)
 
 doctor: setup ## say what this machine offers: versions, device, memory, weights, fonts
 	@.venv/bin/anytext doctor

@@ -11,9 +11,9 @@ from anytext_lib.ocr import PPOCRv3Recognizer, crop_lines, crop_widths
 class LibraryWay:
     """Forward and backward from the decoded image to its gradient: (ocr, ctc, gradient)."""
 
-    def __init__(self, cached: bool = False, ctc=fast_ctc_loss):
-        self.recognizer, self.cached, self.reference = PPOCRv3Recognizer.from_pretrained(), cached, None
-        self.ctc = ctc
+    def __init__(self, device: str = "cpu", cached: bool = False, ctc=fast_ctc_loss):
+        self.recognizer = PPOCRv3Recognizer.from_pretrained().to(device)
+        self.cached, self.reference, self.ctc = cached, None, ctc
 
     @torch.no_grad()
     def read_reference(self, images, lines):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,7 @@ from tests.benchmarks.batch import benchmark_batch
 from tests.benchmarks.library_way import LibraryWay
 from tests.benchmarks.upstream_way import UpstreamWay
 
-WAYS = {"upstream": UpstreamWay, "library": LibraryWay, "cached": lambda: LibraryWay(cached=True)}
+WAYS = {"upstream": UpstreamWay, "library": LibraryWay, "cached": partial(LibraryWay, cached=True)}
 
 
 def peak_mib(way: str) -> float:

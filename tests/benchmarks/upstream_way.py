@@ -25,7 +25,7 @@ def warp_whole_image(image: torch.Tensor, quad: torch.Tensor) -> torch.Tensor:
     matrix = torch.cat([similarity(quad), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
     to_unit = torch.tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]], dtype=torch.float64)
     theta = torch.linalg.inv(to_unit @ matrix @ torch.linalg.inv(to_unit))[:2].float()
-    grid = F.affine_grid(theta[None], (1, 3, height, width), align_corners=True)
+    grid = F.affine_grid(theta[None].to(image.device), (1, 3, height, width), align_corners=True)
     warped = F.grid_sample(image[None], grid, align_corners=True)[0].clamp(0, 255)
     h, w = crop_size(quad, (height, width))
     return warped[:, :h, :w]
@@ -37,7 +37,7 @@ def read_in_chunks(network: PPOCRv3Network, crops: list[torch.Tensor]) -> tuple[
     for start in range(0, len(crops), CHUNK):
         chunk = torch.stack([_fit(_upright(crop) / 127.5 - 1, 48, 320) for crop in crops[start : start + CHUNK]])
         features.append(network.features(chunk))
-        logits.append(network.head(features[-1]))
+        logits.append(network.head["fc"](features[-1]))
     return torch.cat(features), torch.cat(logits)
 
 
@@ -55,8 +55,9 @@ def reading_terms(network: PPOCRv3Network, charset, decoded: torch.Tensor, image
 class UpstreamWay:
     """Callable like ``LibraryWay``: forward and backward from the decoded image to its gradient."""
 
-    def __init__(self):
-        self.network = plain_network()  # its parameters require gradients: only so is the true image's branch under one
+    def __init__(self, device: str = "cpu"):
+        # its parameters require gradients: only so is the true image's branch under one
+        self.network = plain_network().to(device)
         self.charset = PPOCRv3Recognizer.from_pretrained().charset
 
     def __call__(self, decoded, images, lines):

@@ -8,11 +8,10 @@ sampled, all lines of a batch in one ``grid_sample``; the values are the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from anytext_lib.data.lines import TextLines, check_choice, quad_size, report_bad_lines
 
@@ -112,38 +111,41 @@ def _complaint(lines: TextLines, i: int, batch: int, height: int, width: int) ->
 def _sample_boxes(images: torch.Tensor, lines: TextLines) -> list[torch.Tensor]:
     """Sample every box at its own size: one grid_sample for the batch, on a padded list of points per image."""
     batch, channels, height, width = images.shape
+    # black is -1 but the padding of grid_sample is 0: shift by one, as upstream samples pixels of 0..255
+    images = images if images.dtype == torch.float64 else images.float()  # half precision misses by whole pixels
     sizes = [crop_size(quad, (height, width)) for quad in lines.quads]
-    grids = [_grid(quad, size, (height, width)) for quad, size in zip(lines.quads, sizes, strict=True)]
     order: list[list[int]] = [[] for _ in range(batch)]
     for i, image in enumerate(lines.image_index.tolist()):
         order[image].append(i)
-    none = torch.zeros(0, 2, dtype=torch.float64)
-    rows = [torch.cat([none, *(grids[i] for i in row)]) for row in order]
-    points = pad_sequence(rows, batch_first=True, padding_value=-2.0)[:, None]  # -2 lies outside: it reads zero padding
-    # black is -1 but the padding of grid_sample is 0: shift by one, as upstream samples pixels of 0..255
-    images = images if images.dtype == torch.float64 else images.float()  # half precision misses by whole pixels
-    flat = F.grid_sample(images + 1, points.to(images, non_blocking=True), align_corners=True) - 1
+    counts = [[math.prod(sizes[i]) for i in row] for row in order]
+    most = max(map(sum, counts))
+    points = torch.full((batch, 1, most, 2), -2.0, dtype=images.dtype)  # -2 lies outside: it reads zero padding
+    for there, row, used in zip(points[:, 0], order, counts, strict=True):
+        for i, here in zip(row, there[: sum(used)].split(used), strict=True):
+            _write_grid(here.view(*sizes[i], 2), lines.quads[i], (height, width))
+    flat = F.grid_sample(images + 1, points.to(images.device, non_blocking=True), align_corners=True) - 1
     pieces = {}
-    for row, of_image in zip(order, flat[:, :, 0], strict=True):
-        used = [len(grids[i]) for i in row]  # split: its backward writes the image's gradient once, not once a line
-        pieces |= dict(zip(row, of_image.split([*used, flat.shape[3] - sum(used)], dim=1), strict=False))
+    for row, used, of_image in zip(order, counts, flat[:, :, 0], strict=True):
+        # split: its backward writes the image's gradient once, not once a line
+        pieces |= dict(zip(row, of_image.split([*used, most - sum(used)], dim=1), strict=False))
     return [pieces[i].reshape(channels, *size) for i, size in enumerate(sizes)]
 
 
-def _grid(quad: torch.Tensor, size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:
-    """Sampling points (h * w, 2) in grid_sample's coordinates, with upstream's half-pixel habits.
+def _write_grid(points: torch.Tensor, quad: torch.Tensor, image_size: tuple[int, int]) -> None:
+    """Write the sampling points (h, w, 2) of a box in grid_sample's coordinates, with upstream's half-pixel habits.
 
     Upstream maps pixel x to 2 x / W - 1 but samples with align_corners=True, where -1 and 1 are the centres of the
     first and last pixel: output pixel u stands for u W/(W-1), and position x reads at x (W-1)/W.
     """
-    (h, w), (height, width) = size, image_size
+    (h, w), (height, width) = points.shape[:2], image_size
     m = similarity(quad)
-    (a, b), (c, d) = (inverse := torch.linalg.inv(m[:, :2])).tolist()
-    x0, y0 = (-inverse @ m[:, 2]).tolist()
-    u = torch.arange(w, dtype=torch.float64) * (width / max(width - 1, 1))
+    inverse = torch.linalg.inv(m[:, :2])
+    scale = torch.tensor([2 / width, 2 / height], dtype=torch.float64)
+    start = scale * (-inverse @ m[:, 2]) - 1
+    u = torch.arange(w, dtype=torch.float64)[:, None] * (width / max(width - 1, 1))
     v = torch.arange(h, dtype=torch.float64)[:, None] * (height / max(height - 1, 1))
-    x, y = a * u + b * v + x0, c * u + d * v + y0  # in pixels of the image
-    return torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], dim=-1).flatten(0, 1)
+    along, down = u * (scale * inverse[:, 0]) + start, v * (scale * inverse[:, 1])  # (w, 2), (h, 2)
+    torch.add(along, down[:, None], out=points)
 
 
 def _is_tall(h: int, w: int) -> bool:
@@ -197,18 +199,16 @@ def maps_of_padded(stages: Sequence[Callable], crops: torch.Tensor, widths: Sequ
         The maps (L, C, h, W/2).
     """
     full = crops.shape[3] // STEP
-    lines = [crop[..., : needed_columns(width, full) * STEP]
-             for crop, width in zip(crops.split(1), widths, strict=True)]
+    needed = [needed_columns(width, full) for width in widths]
+    lines = [crop[..., : columns * STEP] for crop, columns in zip(crops.split(1), needed, strict=True)]
     count = -(-len(lines) // TOGETHER)
     cuts = [len(lines) * k // count for k in range(count + 1)]
-    found = [maps for start, stop in zip(cuts, cuts[1:], strict=False)
-             for maps in _along_ribbon(stages, lines[start:stop], blanks)]
-    return torch.cat([torch.cat([maps, blanks[-1][..., maps.shape[3] :]], dim=3) for maps in found])
+    ribbons = [_ribbon(stages, lines[start:stop], blanks) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    return CutRibbons.apply(blanks[-1], needed, *ribbons)
 
 
-def _along_ribbon(stages: Sequence[Callable], lines: Sequence[torch.Tensor],
-                  blanks: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-    """Maps (1, C, h, n) of each line (1, 3, 48, STEP n)."""
+def _ribbon(stages: Sequence[Callable], lines: Sequence[torch.Tensor], blanks: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Maps (1, C, h, n) of the lines (1, 3, 48, STEP n) side by side, each with its seam."""
     gap = lines[0].new_zeros(1, *lines[0].shape[1:3], 2 * SIDE * STEP)
     needed = [line.shape[3] // STEP for line in lines]
     full = blanks[0].shape[3]
@@ -217,7 +217,46 @@ def _along_ribbon(stages: Sequence[Callable], lines: Sequence[torch.Tensor],
     ribbon = stages[0](torch.cat([piece for line in lines for piece in (line, gap)], dim=3))
     for stage, blank in zip(stages[1:], blanks, strict=False):
         ribbon = stage(ribbon, (columns, blank[..., flat : flat + 1] * is_blank.to(blank)))
-    return ribbon.split([size for n in needed for size in (n, 2 * SIDE)], dim=3)[::2]
+    return ribbon
+
+
+class CutRibbons(torch.autograd.Function):
+    """The maps of the lines (L, C, h, W), cut out of ribbons (1, C, h, n) and completed with a blank crop's.
+
+    One copy there and one back, in ``channels_last``; cutting and joining takes four, and loses the layout on the way.
+    """
+
+    @staticmethod
+    def forward(blank, needed, *ribbons):
+        size = (len(needed), *blank.shape[1:])
+        maps = torch.empty(size, dtype=blank.dtype, device=blank.device, memory_format=torch.channels_last)
+        for row, n, part in zip(maps, needed, _cuts(needed, ribbons), strict=True):
+            row[..., :n] = part
+            row[..., n:] = blank[0, ..., n:]
+        return maps
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.needed, *ribbons = inputs
+        ctx.sizes = [ribbon.shape for ribbon in ribbons]
+
+    @staticmethod
+    def backward(ctx, gradient):
+        back = [gradient.new_zeros(size).to(memory_format=torch.channels_last) for size in ctx.sizes]
+        for part, n, row in zip(_cuts(ctx.needed, back), ctx.needed, gradient, strict=True):
+            part.copy_(row[..., :n])
+        return None, None, *back
+
+
+def _cuts(needed: Sequence[int], ribbons: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The columns (C, h, n) of each line, in views of the ribbons."""
+    rest = iter(needed)
+    for ribbon in ribbons:
+        start = 0
+        while start < ribbon.shape[3]:
+            n = next(rest)
+            yield ribbon[0, ..., start : start + n]
+            start += n + 2 * SIDE
 
 
 def seams(needed: Sequence[int], full: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

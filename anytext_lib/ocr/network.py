@@ -84,6 +84,28 @@ class FrozenConvolution(torch.autograd.Function):
         return back, None, None, None, None, None, None
 
 
+class FrozenPointwise(torch.autograd.Function):
+    """``F.conv2d`` for a constant kernel of one pixel: a product of matrices, over channels that lie side by side.
+
+    That is what it is in ``channels_last``.  torch's own convolution takes a path through copies there, on one thread
+    and for fewer than 16 crops.
+    """
+
+    @staticmethod
+    def forward(x, weight, bias):
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (weight,), rows = ctx.saved_tensors, gradient.permute(0, 2, 3, 1)
+        back = rows.flatten(0, 2) @ weight.flatten(1).to(gradient.dtype)
+        return back.unflatten(0, rows.shape[:3]).permute(0, 3, 1, 2), None, None
+
+
 class Conv2d(nn.Conv2d):
     """A convolution with "same" padding that keeps no input while weight and bias are there and frozen."""
 
@@ -93,6 +115,8 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
         if self.bias is None or self.weight.requires_grad or self.bias.requires_grad:
             return super().forward(x if seams is None else x.index_copy(3, *seams))
+        if self.kernel_size == (1, 1) and self.stride == (1, 1) and self.groups == 1 and seams is None:
+            return FrozenPointwise.apply(x, self.weight, self.bias)
         return FrozenConvolution.apply(x, self.weight, self.bias, self.stride, self.padding, self.groups, seams)
 
 

@@ -1,8 +1,10 @@
 """OCR and CTC loss of a batch, forward and backward from the decoded image: the library against upstream's way.
 
 Run by `make bench`, on a machine that does nothing else: at least 4 times faster (6 with the true image's features
-cached) at half the peak memory and equal values.  On two cores the medians were 1.47 s for upstream's way, 0.36 s for
-the library and 0.24 s cached when they took turns, and 1.93, 0.37 and 0.28 s one after the other.
+cached) at a seventh of the peak memory and equal values.  CPU seconds of one thread, the least of eight rounds in turn
+on a busy two-core machine: 3.20 for upstream's way, 0.71 for the library (4.5 times) and 0.50 cached (6.4 times); peak
+memory 3927, 444 and 367 MiB.  Of the cached half second 0.2 are products of matrices at the processor's peak, 0.08
+depthwise convolutions and 0.08 hard swish.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def test_lead_in_speed_and_memory(benchmark, batch, capsys):
                   f"{peak[way] / peak['upstream']:.2f} |")
     assert took["upstream"] / took["library"] >= 4
     assert took["upstream"] / took["cached"] >= 6
-    assert peak["library"] <= 0.5 * peak["upstream"]
+    assert peak["library"] <= peak["upstream"] / 7
 
 
 def peak_of(way: str) -> float:

@@ -22,13 +22,15 @@ LIBRARY = {
     "generate": ("anytext_lib.generation.command", "new pictures with the words that you ask for"),
     "edit": ("anytext_lib.generation.command", "write words into a picture"),
     "evaluate": ("anytext_lib.evaluation.command", "score pictures: ocr, fid, clip, lpips"),
+    "benchmark": ("anytext_lib.benchmark.command", "AnyText's benchmark: pictures, scores, published figures"),
     "db": ("anytext_lib.db.command", "train and compare the small text detector"),
 }
 """Name: module with NAME_parser or add_NAME_commands and with run_NAME, and what the command does."""
 TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained model on held-out data"}
 INTERRUPTED = 130
 AFTER_CTRL_C = {"course": "the notebooks that were running have been stopped",
-                "evaluate": "the same command goes on from there"}
+                "evaluate": "the same command goes on from there",
+                "benchmark": "the same command goes on from there"}
 """What the message of an interrupted command adds."""
 PRESSED: list[int] = []
 """Presses of Ctrl-C that this process received; another one ends it at once."""

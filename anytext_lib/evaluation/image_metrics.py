@@ -48,7 +48,7 @@ from anytext_lib.evaluation.report import (
     write_table,
     written_folder,
 )
-from anytext_lib.evaluation.score import about, bootstrap_interval
+from anytext_lib.evaluation.score import LEVEL, about, bootstrap_interval
 from anytext_lib.files import print_report
 
 Report = Callable[[str], None]
@@ -57,13 +57,16 @@ Report = Callable[[str], None]
 def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str | os.PathLike,
                  weights: str | os.PathLike | None = None, network: nn.Module | None = None,
                  sizes: Sequence[int] = (), given: Mapping[str, Any] | None = None, batch: int = 16,
-                 device: str | torch.device = "cpu", restart: bool = False, report: Report = print_report) -> dict:
+                 device: str | torch.device = "cpu", restart: bool = False, report: Report = print_report,
+                 resamples: int = 0, per_item: int = 1) -> dict:
     """FID of the pictures of two folders.
 
     Args:
         weights: file of Inception's weights, see ``FIDInception.from_file``. ``network``: use this one, from
             (B, 3, 299, 299) in [0, 1] to (B, D), instead.
         sizes: also FID of random subsets of so many generated pictures.
+        resamples: of the interval, see ``fid_interval``; 0 leaves it out.
+        per_item: generated pictures of an item, called NAME_0, NAME_1, ...; 1: each is an item of its own.
         given, batch, restart, report: as for ``evaluate_ocr``.
 
     Raises:
@@ -77,24 +80,29 @@ def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str |
         found = {name: features(pictures, network, Path(output) / f"features-{name}.jsonl",
                                 {"network": identity, "folder": pictures[0].path.parent.name}, batch, device, SIDE,
                                 restart, report) for name, pictures in sets.items()}
-        return _fid_result(output, sets, found, sizes, identity, given, report)
+        result = _fid_result(sets, found, sizes, identity, given, report)
+        if resamples:
+            names = [picture.path.stem for picture in sets["fake"]]
+            owners = [name.rpartition("_")[0] for name in names] if per_item > 1 else names
+            result["fid_interval"] = fid_interval(found["real"], found["fake"], owners, resamples, device=device)
+            result["bootstrap"] = {"method": "normal", "over": "items", "level": LEVEL, "resamples": resamples}
+        write_result(Path(output) / "result.json", result)
+    return result
 
 
-def _fid_result(output: str | os.PathLike, sets: Mapping[str, Sequence[Picture]], found: Mapping[str, np.ndarray],
+def _fid_result(sets: Mapping[str, Sequence[Picture]], found: Mapping[str, np.ndarray],
                 sizes: Sequence[int], identity: dict, given: Mapping[str, Any], report: Report) -> dict:
-    """Compute the distances of features (N, D), and write the result."""
+    """Compute the distances of features (N, D)."""
     if min(len(rows) for rows in found.values()) < found["real"].shape[1]:
         report(f"fewer pictures than the {found['real'].shape[1]} features: this FID is far above that of many "
                "pictures, and to be compared only with one of the same count")
-    result = {
+    return {
         "kind": "fid", "fid": frechet_distance(found["real"], found["fake"]),
         "fid_by_size": {str(n): values for n, values in fid_by_size(found["real"], found["fake"], sizes).items()},
         "pictures": {name: {"folder": rows[0].path.parent.name, "count": len(rows)} for name, rows in sets.items()},
         "network": identity, "resize": f"bilinear to {SIDE}, no antialiasing", "features": int(found["real"].shape[1]),
         **_nothing_read(), **_generation(given, sets["fake"]), "versions": versions(PACKAGES),
     }
-    write_result(Path(output) / "result.json", result)
-    return result
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
@@ -112,6 +120,11 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
         raise OptionError(f"FID needs two sets of at least two rows of features each, got "
                               f"{real.shape} and {fake.shape}")
     (mean_r, root_r), (mean_g, root_g) = (_root(torch.from_numpy(np.array(rows, np.float64))) for rows in (real, fake))
+    return _distance(mean_r, root_r, mean_g, root_g)
+
+
+def _distance(mean_r: torch.Tensor, root_r: torch.Tensor, mean_g: torch.Tensor, root_g: torch.Tensor) -> float:
+    """FID from means (D,) and roots R with R^T R the covariance."""
     cross = torch.linalg.svdvals(root_r @ root_g.T).sum()
     distance = (mean_r - mean_g).square().sum() + root_r.square().sum() + root_g.square().sum() - 2 * cross
     return max(float(distance), 0.0)
@@ -121,6 +134,34 @@ def _root(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean (D,), and R with R^T R the covariance, of features (N, D)."""
     mean = rows.mean(dim=0)
     return mean, torch.linalg.qr(rows - mean, mode="r").R / (len(rows) - 1) ** 0.5
+
+
+def fid_interval(real: np.ndarray, fake: np.ndarray, items: Sequence[Any], resamples: int = 50, level: float = LEVEL,
+                 seed: int = 0, device: str | torch.device = "cpu") -> list[float]:
+    """Bounds of the FID of features (N, D) and (M, D), by a bootstrap over the items of the generated pictures.
+
+    A resample counts picture i w_i times; its mean and covariance are those of rows weighted by w_i.  It lacks pictures
+    that others take the place of, and a covariance of fewer pictures lies farther from the real one: the mean of the
+    bootstrap is too high.  So the interval is the FID of all pictures, plus and minus the normal quantile times the
+    standard deviation of the bootstrap.
+
+    Args:
+        items: M, to which item each generated picture belongs. ``level``: of confidence, in (0, 1).
+    """
+    from scipy.stats import norm
+
+    _, owners = np.unique(np.asarray(items), return_inverse=True)
+    rng, count, found = np.random.default_rng(seed), int(owners.max()) + 1, []
+    mean_r, root_r = _root(torch.from_numpy(np.array(real, np.float64)).to(device))
+    rows = torch.from_numpy(np.array(fake, np.float64)).to(device)
+    for _ in range(resamples):
+        drawn = np.bincount(rng.integers(count, size=count), minlength=count)[owners]
+        weights = torch.from_numpy(drawn.astype(np.float64)).to(device)[:, None]
+        mean = (weights * rows).sum(dim=0) / weights.sum()
+        root = torch.linalg.qr(weights.sqrt() * (rows - mean), mode="r").R / (weights.sum() - 1).sqrt()
+        found.append(_distance(mean_r, root_r, mean, root))
+    value, spread = frechet_distance(real, fake), norm.ppf((1 + level) / 2) * float(np.std(found, ddof=1))
+    return [max(0.0, value - spread), value + spread]
 
 
 def fid_by_size(real: np.ndarray, fake: np.ndarray, sizes: Sequence[int], draws: int = 3,

@@ -80,7 +80,7 @@ def find_pictures(annotations: str | os.PathLike, folder: str | os.PathLike | No
         for sample in samples:
             path = _locate(entry, root, sample) or (_locate(entry, root, None) if per_item == 1 else None)
             if path is None:
-                missing.append(entry.name if sample is None else f"{_stem(entry)}_{sample}")
+                missing.append(entry.name if sample is None else f"{picture_stem(entry)}_{sample}")
             else:
                 name = path.relative_to(root).as_posix()
                 found.append(Picture(path, name, item, entry.caption, lines, entry.path))
@@ -94,7 +94,8 @@ def _root(entry: AnnotatedImage) -> Path:
     return entry.path.parents[len(Path(entry.name).parts) - 1]
 
 
-def _stem(entry: AnnotatedImage) -> str:
+def picture_stem(entry: AnnotatedImage) -> str:
+    """The name that an entry's pictures begin with: its own, up to the first dot."""
     return Path(entry.name).name.split(".")[0]
 
 
@@ -102,7 +103,7 @@ def _locate(entry: AnnotatedImage, root: Path, sample: int | None) -> Path | Non
     """Locate the file of a sample; with ``sample`` None the file with the entry's own name, or its stem."""
     own, end = Path(entry.name), "" if sample is None else f"_{sample}"
     names = [own.name] if sample is None else []
-    names += [stem + end + suffix for stem in dict.fromkeys((_stem(entry), own.stem)) for suffix in SUFFIXES]
+    names += [stem + end + suffix for stem in dict.fromkeys((picture_stem(entry), own.stem)) for suffix in SUFFIXES]
     places = (root / own.parent / name for name in names), (root / name for name in names)
     return next((path for place in places for path in place if path.is_file()), None)
 

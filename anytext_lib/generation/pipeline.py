@@ -209,9 +209,18 @@ class AnyText2Pipeline(DiffusionPipeline):
             generator: torch.Generator | Sequence[torch.Generator] | None = None, batch_size: int = 4,
             callback: Callable[[Progress], None] | None = None, output_type: OutputType = "pil") -> AnyText2Output:
         """``images`` images of each of several requests, of one size; seeds and generators run on through all."""
+        prepared = [prepare(request, self.model, self.defaults) for request in requests]
+        return self.run_prepared(prepared, settings, images, seed, generator, batch_size, callback, output_type)
+
+    @torch.no_grad()
+    def run_prepared(self, prepared: Sequence[Prepared], settings: Settings | None = None, images: int = 1,
+                     seed: int | Sequence[int] | None = None,
+                     generator: torch.Generator | Sequence[torch.Generator] | None = None, batch_size: int = 4,
+                     callback: Callable[[Progress], None] | None = None, output_type: OutputType = "pil"
+                     ) -> AnyText2Output:
+        """``run`` of requests that were prepared for this pipeline's model and defaults."""
         settings = settings or self.default_settings()
         self._check(settings, batch_size, output_type)
-        prepared = [prepare(request, self.model, self.defaults) for request in requests]
         self._check_requests(prepared, settings)
         jobs = make_jobs(len(prepared), images, seed, generator)
         made, records = [], []
@@ -274,7 +283,7 @@ class AnyText2Pipeline(DiffusionPipeline):
         if output_type not in ("pil", "np", "pt"):
             raise RequestError(f"output_type is 'pil', 'np' or 'pt', got {output_type!r}")
 
-    def _check_requests(self, prepared: list[Prepared], settings: Settings) -> None:
+    def _check_requests(self, prepared: Sequence[Prepared], settings: Settings) -> None:
         sizes = sorted({item.sample.image.shape[:2] for item in prepared})
         if len(sizes) != 1:
             raise RequestError(f"the pictures of one run have one size, got {sizes} (height, width): run them apart")

@@ -22,7 +22,7 @@ from anytext_lib.data.glyphs import fit_size, glyph_box
 from anytext_lib.data.texts import guess_language
 from anytext_lib.generation.input_images import is_mask
 from anytext_lib.generation.regions import painted_regions, region_polygon
-from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning, join_lines
+from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning, lines_asked
 from anytext_lib.generation.styles import StylePicture, read_style
 
 MAX_CHARS = 20  # of a line, as in training
@@ -63,18 +63,20 @@ class PlacedLine:
     color: tuple[int, int, int]
 
 
-def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0, edited: np.ndarray | None = None
-                ) -> list[PlacedLine]:
+def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0, edited: np.ndarray | None = None,
+                tolerant: bool = False) -> list[PlacedLine]:
     """The lines of a picture, those quoted in its prompt first.
 
     Args:
         size: (H, W) of the picture, in whose pixels the regions are. ``shrink``: by which it is resized for the model.
         edited: the picture to edit, (H, W, 3) uint8; None when generating.
+        tolerant: take regions that overlap, leave the picture or are too small to be read, as upstream does: for
+            annotations of real pictures, where nobody can move them.
 
     Raises:
         RequestError: names every line with a problem, and the remedy.
     """
-    lines = _spread(join_lines(request.prompt, request.lines), size)
+    lines = _spread(lines_asked(request), size)
     names = [f"line {i + 1} ({line.text!r})" for i, line in enumerate(lines)]
     _raise([problem for line, name in zip(lines, names, strict=True)
             if (problem := _text_problem(line, name) or _blank_problem(line, request, edited is not None, name))])
@@ -82,9 +84,10 @@ def place_lines(request: Request, size: tuple[int, int], shrink: float = 1.0, ed
     styles = _each(lines, names, lambda line, name: read_style(line, edited, name) if line.imitates else None)
     colors = _each(lines, names, lambda line, name: parse_color(line.color, name))
     polygons = _polygons(request, lines, names, fonts, size)
-    small = [size_problem(line.text, font, polygon, name, shrink)
-             for line, font, polygon, name in zip(lines, fonts, polygons, names, strict=True) if line.text]
-    _raise([*region_problems(polygons, names, size), *filter(None, small)])
+    if not tolerant:
+        small = [size_problem(line.text, font, polygon, name, shrink)
+                 for line, font, polygon, name in zip(lines, fonts, polygons, names, strict=True) if line.text]
+        _raise([*region_problems(polygons, names, size), *filter(None, small)])
     return [PlacedLine(line, line.text, guess_language(line.text), polygon, glyph_font, line.font, style, color)
             for line, polygon, glyph_font, style, color in zip(lines, polygons, fonts, styles, colors, strict=True)]
 

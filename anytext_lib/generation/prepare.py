@@ -54,8 +54,11 @@ def default_size(model, defaults: Defaults) -> tuple[int, int]:
     return defaults.height or height * model.latent_factor, defaults.width or width * model.latent_factor
 
 
-def prepare(request: Request, model, defaults: Defaults | None = None) -> Prepared:
+def prepare(request: Request, model, defaults: Defaults | None = None, tolerant: bool = False) -> Prepared:
     """Check a request and draw the model's input.
+
+    Args:
+        tolerant: see ``place_lines``.
 
     Raises:
         RequestError: says which line is wrong, and what to do.
@@ -65,10 +68,11 @@ def prepare(request: Request, model, defaults: Defaults | None = None) -> Prepar
     original = None if request.image is None else read_picture(request.image, "the picture to edit")
     size = _working_size(request, model, defaults, original)
     source_size = size if original is None else original.shape[:2]
-    lines = place_lines(request, source_size, min(size[0] / source_size[0], size[1] / source_size[1]), original)
+    lines = place_lines(request, source_size, min(size[0] / source_size[0], size[1] / source_size[1]), original,
+                        tolerant)
     if original is not None and not lines:
         raise RequestError("nothing to edit: give at least one line, or quote a word in the prompt")
-    caption = image_caption(request.prompt, request.added_prompt, literal=request.quoted_words == "literal")
+    caption = image_caption(request.prompt, request.added_prompt, literal=request.quoted_words != "placeholder")
     at_size = [replace(line, polygon=scaled(line.polygon, source_size, size)) for line in lines]
     sample = draw_sample(at_size, size, model.writenet.config.glyph_scale, caption, request, _fitted(original, size))
     height, width = (None, None) if original is not None else size

@@ -218,7 +218,8 @@ class Defaults:
         width, height: pixels; None takes the size of the latents in the UNet's configuration.
         ddim_steps, cfg_scale: see ``Settings``. ``added_prompt``, ``negative_prompt``: see ``Request``.
         quoted_words: what the image caption holds in place of the quoted words: "placeholder", the embedding of the
-            line, as upstream samples, or "literal", the words themselves.
+            line, as upstream samples, or "literal", the words themselves. "plain": quote marks belong to the prompt
+            and make no lines, as in the captions of a benchmark.
         font_hint: see ``Request``.
         capabilities: what the model was trained for, see ``Capabilities``; plain data are converted.
     """
@@ -229,7 +230,7 @@ class Defaults:
     cfg_scale: float = 7.5
     added_prompt: str = ""
     negative_prompt: str = ""
-    quoted_words: Literal["placeholder", "literal"] = "placeholder"
+    quoted_words: Literal["placeholder", "literal", "plain"] = "placeholder"
     font_hint: Literal["filled", "hollow", "outline"] = "filled"
     capabilities: Capabilities = Capabilities()
 
@@ -278,6 +279,11 @@ def _within(match: re.Match) -> str:
     return "".join(group or "" for group in match.groups())
 
 
+def lines_asked(request: Request) -> list[Line]:
+    """All lines of a picture, see ``join_lines``; with ``quoted_words`` "plain" a prompt makes none."""
+    return join_lines("" if request.quoted_words == "plain" else request.prompt, request.lines)
+
+
 def join_lines(prompt: str, lines: Sequence[Line]) -> list[Line]:
     """All lines of a picture, those quoted in the prompt first.
 
@@ -319,8 +325,8 @@ def text_caption(lines: int) -> str:
 
 def check_quoted(value: str | None) -> None:
     """Raise RequestError unless ``value`` says what stands for quoted words, or is None."""
-    if value not in (None, "placeholder", "literal"):
-        raise RequestError(f"quoted_words is 'placeholder' or 'literal', got {value!r}")
+    if value not in (None, "placeholder", "literal", "plain"):
+        raise RequestError(f"quoted_words is 'placeholder', 'literal' or 'plain', got {value!r}")
 
 
 def check_hint(value: str | None) -> None:

@@ -23,7 +23,7 @@ FLOORS = [
     {"adapters"},
     {"db", "generation"},
     {"evaluation", "studio"},
-    {"training"},  # it samples pictures during a run, and reads them
+    {"training", "benchmark"},  # it samples pictures during a run, and reads them
     {"udifftext"},
     {"recipes"},
     {"course"},

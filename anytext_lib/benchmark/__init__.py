@@ -1,0 +1,1 @@
+"""The benchmark of AnyText: from its annotation files to pictures, scores with intervals, and published figures."""

@@ -21,6 +21,7 @@ LIBRARY = {
     "convert": ("anytext_lib.upstream.command", "upstream's checkpoints to this library's and back"),
     "generate": ("anytext_lib.generation.command", "new pictures with the words that you ask for"),
     "edit": ("anytext_lib.generation.command", "write words into a picture"),
+    "explain": ("anytext_lib.explain.command", "what the reading losses make of your own photograph"),
     "evaluate": ("anytext_lib.evaluation.command", "score pictures: ocr, fid, clip, lpips"),
     "benchmark": ("anytext_lib.benchmark.command", "AnyText's benchmark: pictures, scores, published figures"),
     "db": ("anytext_lib.db.command", "train and compare the small text detector"),

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from anytext_lib.benchmark.published import SETTINGS, published_settings
 from anytext_lib.errors import OptionError
+from anytext_lib.generation.request import FONT_HINTS
 
 ABOUT = """From AnyText's benchmark files to pictures, to Sen.Acc, NED, FID and CLIPScore with intervals, beside the
 published figures. A run that was stopped goes on with the same command."""
@@ -29,7 +30,9 @@ def benchmark_parser() -> ArgumentParser:
         "item; own: the model's own steps, guidance and prompts")
     add("--limit", type=int | None, help="only the first so many items of each set, for a trial")
     add("--glyph-font", type=str | None, help="font in which the model is shown the lines (upstream: Arial Unicode)")
-    add("--font-hint", action="store_true", help="show that font as the one to imitate, too (needs --glyph-font)")
+    add("--font-hint", type=Literal["none", *FONT_HINTS], default="none",
+        help="show the font of --glyph-font as the one to imitate, too, in this form (upstream's modes: Arial is "
+        "filled, Hollow is outline)")
     add("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
     add("--devices", type=str, nargs="+", metavar="DEVICE",
         help="one process for each, as cuda:0 cuda:1, or cpu cpu; they share the items")
@@ -92,7 +95,7 @@ def _check(options: Namespace) -> None:
                           f"{len(options.annotations)} sets")
     if options.shard and options.devices:
         raise OptionError("--shard makes one part with one process, --devices all parts with several: give one of them")
-    if options.font_hint and not options.glyph_font:
+    if options.font_hint != "none" and not options.glyph_font:
         raise OptionError("--font-hint shows the font of --glyph-font: name one")
 
 

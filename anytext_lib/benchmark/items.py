@@ -53,19 +53,21 @@ def picture_names(entry: AnnotatedImage, count: int) -> list[str]:
 
 
 def prepare_item(entry: AnnotatedImage, model, defaults: Defaults, settings: PublishedSettings,
-                 glyph_font: str | None = None, font_hint: bool = False) -> tuple[Prepared, list[str]]:
+                 glyph_font: str | None = None, font_hint: str = "none") -> tuple[Prepared, list[str]]:
     """What the model is asked for, and the lines that are left out, each with the reason.
 
     Args:
-        glyph_font: font in which the model is shown the lines. ``font_hint``: also show it as the font to imitate.
+        glyph_font: font in which the model is shown the lines.
+        font_hint: in which form it is also shown as the font to imitate, see ``Request``; "none": not at all.
     """
     lines = [Line(normal_text(line.text)[:MAX_CHARS].strip(), line.polygon.tolist(),
-                  font=glyph_font if font_hint else None)
+                  font=None if font_hint == "none" else glyph_font)
              for line in entry.annotations if line.valid][:MAX_LINES]
 
     def prepared(kept: list[Line]) -> Prepared:
         request = Request(entry.caption, kept, negative_prompt=settings.negative_prompt,
-                          added_prompt=settings.added_prompt, glyph_font=glyph_font, quoted_words="plain")
+                          added_prompt=settings.added_prompt, glyph_font=glyph_font, quoted_words="plain",
+                          font_hint=None if font_hint == "none" else font_hint)
         return prepare(request, model, defaults, tolerant=True)
 
     try:

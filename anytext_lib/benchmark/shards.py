@@ -45,7 +45,7 @@ class SetPlan:
     model: Path
     settings: PublishedSettings
     glyph_font: str | None = None
-    font_hint: bool = False
+    font_hint: str = "none"
     dtype: str = "float32"
     limit: int | None = None
 

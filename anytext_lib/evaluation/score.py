@@ -31,7 +31,6 @@ and difficulty; items are drawn, not lines, or the interval is too narrow.
 
 from __future__ import annotations
 
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,10 +38,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
 
 from anytext_lib.errors import AnyTextError, OptionError
 from anytext_lib.ocr.recogniser import Charset
+from anytext_lib.ocr.similarity import composed, edit_distance_score
 
 if TYPE_CHECKING:
     from anytext_lib.evaluation.read import LineReading
@@ -66,19 +65,9 @@ class TextScores(NamedTuple):
     lines: int
 
 
-def composed(text: str) -> str:
-    """``text`` in Unicode's form NFC.  Spaces stay as they are, as upstream compares them."""
-    return unicodedata.normalize("NFC", text)
-
-
 def sentence_accuracy(read: Sequence[str], wanted: Sequence[str], max_chars: int = MAX_CHARS) -> float:
     """Share of lines read exactly as wanted, both cut to ``max_chars``; NaN for no line."""
     return _mean([float(r == w) for r, w in _pairs(read, wanted, max_chars)])
-
-
-def edit_distance_score(read: str, wanted: str) -> float:
-    """NED of one line, as given: 1 for equal texts, about 0 for texts without anything in common."""
-    return 1 - Levenshtein.distance(read, wanted) / (max(len(read), len(wanted)) + 1e-5)
 
 
 def ned(read: Sequence[str], wanted: Sequence[str], max_chars: int = MAX_CHARS) -> float:

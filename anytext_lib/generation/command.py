@@ -15,7 +15,14 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from anytext_lib.files import TargetExistsError, data_folder, explained_output, print_report, require_writable
+from anytext_lib.files import (
+    TargetExistsError,
+    data_folder,
+    explained_output,
+    print_report,
+    require_writable,
+    write_json,
+)
 from anytext_lib.generation.jobs import OWN, REQUEST, SETTINGS, make_job, parse_line, parse_region, read_jobs
 from anytext_lib.generation.request import FONT_HINTS, SCHEDULERS, RequestError, RequestWarning, Settings, from_mapping
 
@@ -27,6 +34,7 @@ LINE = ("a line of text, or a mapping as '{text: Tea, box: [10, 10, 60, 24], col
 NO_TEXT = ("no text will be written: the prompt has no words in double quotes, and there is no --line. Write --prompt "
            "'a sign that says \"Tea\"' (a shell takes double quotes away unless single ones stand around them), or "
            "--line Tea")
+JUDGES = ("ppocrv4", "tesseract")  # see ``ocr.judge``
 EVERY = 5.0  # seconds between two lines about the progress
 
 
@@ -52,6 +60,9 @@ def edit_parser() -> ArgumentParser:
                         help="keep the surroundings at every step: for models that were not trained to edit")
     parser.add_argument("--erase", action="append", metavar="REGION", help="erase what stands there: [x, y, width, "
                         "height] or [[x, y], ...] in pixels, or the file of a painted mask; may be repeated")
+    parser.add_argument("--report", action="store_true",
+                        help="read the lines before and after, and measure the change outside of the regions; also "
+                        "written beside the picture, as NAME_report.json and NAME_report.png")
     return _add_shared(parser)
 
 
@@ -75,6 +86,10 @@ def _add_shared(parser: ArgumentParser) -> ArgumentParser:
     add("--scheduler", type=Literal[SCHEDULERS] | None, help="default: the model's, or ddim")
     add("--images", type=int | None, help="how many (default: 1)")
     add("--seed", type=int | None, help="of the first image; the others follow (default: drawn at random)")
+    add("--best-of", type=int | None, metavar="N", help="draw N candidates, let an independent reader read them, and "
+        "write the best (with --images: that many); what was read is told, and written as NAME_candidates.json")
+    add("--judge", type=Literal[*JUDGES], default="ppocrv4",
+        help="who reads for --best-of and --report; never the recogniser of the losses")
     add("--jobs", type=Path | None, metavar="YAML", help="many pictures; options given here hold where a job says "
         "nothing")
     add("--model", type=Path | None, help="folder of the model (default: the course's mini model)")
@@ -118,20 +133,67 @@ def _make(options: Namespace, image: Path | None):
     pipeline = _load(options, options.model or _mini_model(), options.dtype or "float32")
     _adapt(pipeline, Adaptation.of(options.base, options.base_vae, options.lora or ()))
     for job in jobs:
-        _check(pipeline, job, f"{job.name}: " if options.jobs else "")
+        _check(pipeline, job, f"{job.name}: " if options.jobs else "", options.best_of)
     jobs = [_with_seed(job) for job in jobs]
     targets = [_targets(options, job) for job in jobs]
+    judge = _judge(options)
     require_writable(options.out, "another folder by --out")
     model = model_record(pipeline.folder)
     for number, (job, paths) in enumerate(zip(jobs, targets, strict=True), 1):
-        found = _run(pipeline, job, options.batch_size, f"{job.name} ({number} of {len(jobs)})")
-        for made, record, path in zip(found.images, found.records, paths, strict=True):
+        drawn = replace(job, images=options.best_of or job.images)
+        found = _run(pipeline, drawn, options.batch_size, f"{job.name} ({number} of {len(jobs)})")
+        for i in _best(options, job, found, judge) if options.best_of else range(len(found.images)):
+            made, record, path = found.images[i], found.records[i], paths[i]
             _check_free([path], options.force)  # another program may have made it in the meantime
             write_png(made, record | {"model": model}, path)
             yield path
+            if options.get("report"):
+                yield from _report(pipeline, job, made, record, path, judge)
 
 
-def _check(pipeline, job, where: str) -> None:
+def _judge(options: Namespace):
+    """The independent reader, where one is asked for."""
+    if not options.best_of and not options.get("report"):
+        return None
+    from anytext_lib.device import cpu_count
+    from anytext_lib.ocr.judge import Judge
+
+    return Judge.from_name(options.judge, threads=cpu_count())
+
+
+def _best(options: Namespace, job, found, judge) -> list[int]:
+    """Which candidates are kept, the best one first; what was read of each is told and written."""
+    from anytext_lib.generation.legibility import best, candidate_table, check_pictures
+
+    checks = check_pictures(found.images, found.records, judge)
+    kept = best(checks, job.images)
+    print(f"{job.name}: {len(checks)} candidates, read by {options.judge}\n"
+          + candidate_table(found.seeds, checks, kept), flush=True)
+    told = [{"seed": seed, **check.to_dict()} for seed, check in zip(found.seeds, checks, strict=True)]
+    write_json(_candidates(options, job), {"judge": options.judge, "kept": [found.seeds[i] for i in kept],
+                                           "candidates": told})
+    return kept
+
+
+def _candidates(options: Namespace, job) -> Path:
+    return options.out / f"{job.name}_candidates.json"
+
+
+def _report(pipeline, job, made, record: dict, path: Path, judge) -> Iterator[Path]:
+    """Tell what an edit did, and write it beside the picture."""
+    from anytext_lib.generation.edit_report import draw_edit, edit_report
+    from anytext_lib.generation.prepare import prepare
+
+    item = prepare(job.request, pipeline.model, pipeline.defaults)
+    found = edit_report(item.original, made, item.inside, record, judge)
+    print(found.text(), flush=True)
+    written = [path.with_name(f"{path.stem}_report{suffix}") for suffix in (".json", ".png")]
+    write_json(written[0], {"judge": judge.name, **found.to_dict()})
+    draw_edit(item.original, made, item.inside, written[1])
+    yield from written
+
+
+def _check(pipeline, job, where: str, best_of: int | None = None) -> None:
     """Raise RequestError where a job cannot be carried out, and warn of what the model was not trained for."""
     from anytext_lib.generation.prepare import prepare
     from anytext_lib.generation.remarks import notes
@@ -140,6 +202,11 @@ def _check(pipeline, job, where: str) -> None:
         item = prepare(job.request, pipeline.model, pipeline.defaults)
     except RequestError as error:
         raise RequestError(f"{where}{error}") from error
+    if best_of is not None and not job.images <= best_of:
+        raise RequestError(f"{where}--best-of draws at least as many candidates as --images are kept, got {best_of} "
+                           f"for {job.images}")
+    if best_of is not None and not item.request.lines:
+        raise RequestError(f"{where}--best-of has nothing to read: quote a word in the prompt, or give a --line")
     settings = pipeline.default_settings().changed(**job.settings)
     found = notes(item, settings, pipeline.defaults.capabilities, pipeline.model.text_embedding.config.style)
     for note in found if item.request.lines else [NO_TEXT]:
@@ -242,8 +309,8 @@ def _with_seed(job):
 
 
 def _targets(options: Namespace, job) -> list[Path]:
-    paths = [options.out / f"{job.name}_{job.seed + i}.png" for i in range(job.images)]
-    _check_free(paths, options.force)
+    paths = [options.out / f"{job.name}_{job.seed + i}.png" for i in range(options.best_of or job.images)]
+    _check_free([*paths, _candidates(options, job)] if options.best_of else paths, options.force)
     return paths
 
 

@@ -101,7 +101,7 @@ def test_from_benchmark_files_to_a_report(model, english, tmp_path, monkeypatch,
 
 def test_published_settings_are_upstreams(model, english, tmp_path):
     assert benchmark(model, tmp_path / "out", english, "--settings", "anytext", "--limit", 1, "--shard", "1/1",
-                     "--glyph-font", "OpenSans", "--font-hint") == 0
+                     "--glyph-font", "OpenSans", "--font-hint", "outline") == 0
     record = read_record(tmp_path / "out" / "laion_word" / "pictures" / "000_3.png")
     settings = record["settings"]
     assert (settings["ddim_steps"], settings["cfg_scale"], settings["eta"]) == (20, 9.0, 0)
@@ -109,7 +109,7 @@ def test_published_settings_are_upstreams(model, english, tmp_path):
     asked = record["request"]
     assert asked["added_prompt"] == "best quality, extremely detailed"
     assert asked["negative_prompt"].startswith("longbody, lowres") and asked["glyph_font"] == "OpenSans"
-    assert asked["lines"][0]["font"] == "OpenSans"
+    assert asked["lines"][0]["font"] == "OpenSans" and asked["font_hint"] == "outline"
 
 
 def test_two_processes_killed_then_one_goes_on_and_shards_make_the_same(model, english, tmp_path, capsys):
@@ -171,7 +171,8 @@ def test_the_interval_of_fid_is_as_wide_as_fid_varies():
     (["gone.json"], "no annotation file gone.json"), (["{set}", "--shard", "3/2"], "a shard is written as 2/8"),
     (["{set}", "--limit", "0"], "limit is at least 1"), (["{set}", "{set}"], "rename a file"),
     (["{set}", "--real", "a", "--real", "b"], "--real is given once for each set: 2 folders, 1 sets"),
-    (["{set}", "--shard", "1/2", "--devices", "cpu"], "give one of them"), (["{set}", "--font-hint"], "name one"),
+    (["{set}", "--shard", "1/2", "--devices", "cpu"], "give one of them"),
+    (["{set}", "--font-hint", "filled"], "name one"),
 ])
 def test_wrong_requests_give_2(model, english, tmp_path, capsys, arguments, message):
     assert benchmark(model, tmp_path / "out", *(argument.format(set=english) for argument in arguments)) == 2

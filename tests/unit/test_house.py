@@ -27,7 +27,7 @@ FLOORS = [
     {"udifftext"},
     {"recipes"},
     {"course"},
-    {"experiments"},
+    {"experiments", "explain"},
     {"publishing"},
     {"doctor"},
     {"cli"},

@@ -272,13 +272,20 @@ class AnyText2Model(nn.Module):
         with torch.no_grad():
             return self.reader.features(glyph_crops(glyph_lines.float()))
 
+    def style_features(self, crops: torch.Tensor) -> torch.Tensor:
+        """The frozen recogniser's features (L, 40, 64) of style crops (L, 3, 48, 320), see ``style_crops``."""
+        with torch.no_grad():
+            return self.reader.features(crops)
+
     def line_embeddings(self, batch: AnyTextBatch, style_images: Sequence[torch.Tensor | None] | None = None,
-                        glyph_features: torch.Tensor | None = None) -> torch.Tensor:
+                        glyph_features: torch.Tensor | None = None,
+                        style_features: torch.Tensor | None = None) -> torch.Tensor:
         """Embeddings (L, D) of the batch's lines.
 
         Args:
             style_images: see ``text_embedding.style_crops``.
-            glyph_features: what ``glyph_features`` returned for the batch's glyph lines; None computes it here.
+            glyph_features, style_features: what the methods of these names returned for the batch's glyph lines and
+                style crops; None computes it here. A style recogniser that is trained looks for itself.
         """
         reader = self.reader if self.text_embedding.needs_reader else None
         if not self.text_embedding.config.glyph:
@@ -286,22 +293,25 @@ class AnyText2Model(nn.Module):
         elif glyph_features is None:
             glyph_features = self.glyph_features(batch.glyph_lines)
         return self.text_embedding(batch.lines, glyph_features, batch.positions, batch.font_hints, batch.colors,
-                                   style_images, reader)
+                                   style_images, reader, style_features)
 
     def conditions(self, batch: AnyTextBatch, masked_latents: torch.Tensor | None = None,
                    style_images: Sequence[torch.Tensor | None] | None = None,
                    generator: torch.Generator | None = None,
-                   glyph_features: torch.Tensor | None = None) -> Conditions:
+                   glyph_features: torch.Tensor | None = None,
+                   style_features: torch.Tensor | None = None) -> Conditions:
         """Encode captions and hints of a batch; differentiable in the text embedding's weights.
 
         Args:
             masked_latents: (B, 4, h, w) if they are known already; None encodes ``batch.masked_images``.
-            style_images, glyph_features: see ``line_embeddings``. ``generator``: of the posterior's draw.
+            style_images, glyph_features, style_features: see ``line_embeddings``.
+            generator: of the posterior's draw.
 
         Raises:
             PlaceholderError: the ``*`` of a caption do not fit the lines.
         """
-        embeddings, index = self.line_embeddings(batch, style_images, glyph_features), batch.lines.image_index
+        embeddings = self.line_embeddings(batch, style_images, glyph_features, style_features)
+        index = batch.lines.image_index
         image_context, image_mask = self.captions.encode_image_captions(batch.captions, embeddings, index)
         text_context = self.captions.encode_text_captions(batch.text_captions, embeddings, index)
         if masked_latents is None:

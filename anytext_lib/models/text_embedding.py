@@ -160,15 +160,15 @@ class TextEmbedding(ModelMixin, ConfigMixin):
     def forward(self, lines: TextLines, glyph_features: torch.Tensor | None = None,
                 positions: torch.Tensor | None = None, font_hints: torch.Tensor | None = None,
                 colors: torch.Tensor | None = None, style_images: Sequence[torch.Tensor | None] | None = None,
-                reader: nn.Module | None = None) -> torch.Tensor:
+                reader: nn.Module | None = None, style_features: torch.Tensor | None = None) -> torch.Tensor:
         """Embeddings (L, width) of L lines; arguments as in ``parts``."""
-        parts = self.parts(lines, glyph_features, positions, font_hints, colors, style_images, reader)
+        parts = self.parts(lines, glyph_features, positions, font_hints, colors, style_images, reader, style_features)
         return sum(parts[name] for name in PARTS if name in parts)
 
     def parts(self, lines: TextLines, glyph_features: torch.Tensor | None = None,
               positions: torch.Tensor | None = None, font_hints: torch.Tensor | None = None,
               colors: torch.Tensor | None = None, style_images: Sequence[torch.Tensor | None] | None = None,
-              reader: nn.Module | None = None) -> dict[str, torch.Tensor]:
+              reader: nn.Module | None = None, style_features: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Compute the summands by name, each (L, width). Inputs of parts that are switched off may be None.
 
         Args:
@@ -177,6 +177,7 @@ class TextEmbedding(ModelMixin, ConfigMixin):
             positions: (L, 1, H, W) in {0, 1}. ``font_hints``: (B, 1, H, W) in {0, 1}.
             colors: (L, 3) in 0..255, or 500 where not known.
             style_images: see ``style_crops``. ``reader``: the frozen recogniser, with ``style_trainable`` off.
+            style_features: (L, 40, 64), what ``reader`` makes of the style crops, where it is known already.
 
         Raises:
             ValueError: a missing argument or one of another number of lines.
@@ -188,12 +189,12 @@ class TextEmbedding(ModelMixin, ConfigMixin):
         if own.position:
             found["position"] = self.position_encoder(_given("positions", positions, lines, "position").to(self.dtype))
         if own.style:
-            found["style"] = self._style(lines, font_hints, style_images, reader)
+            found["style"] = self._style(lines, font_hints, style_images, reader, style_features)
         if own.color:
             found["color"] = self._color(_given("colors", colors, lines, "color"))
         return found
 
-    def _style(self, lines, font_hints, style_images, reader) -> torch.Tensor:
+    def _style(self, lines, font_hints, style_images, reader, features) -> torch.Tensor:
         if font_hints is None:
             raise ValueError("the style part of the text embedding needs font_hints")
         crops = style_crops(font_hints, lines, style_images)
@@ -202,9 +203,9 @@ class TextEmbedding(ModelMixin, ConfigMixin):
             if len(crops) == 0:  # keep the weights in the graph: machines that train together wait for each gradient
                 features = features + 0 * sum(weight.sum() for name, weight in self.style_recognizer.named_parameters()
                                               if not name.startswith("head"))
-        elif reader is None:
+        elif features is None and reader is None:
             raise ValueError("with style_trainable = false the style part needs the frozen recogniser: pass reader")
-        else:
+        elif features is None:
             features = reader.features(crops)
         style = self.style_proj(features.flatten(1).to(self.dtype))
         return style * has_ink(crops)[:, None].to(style) if self.config.skip_missing else style

@@ -3,8 +3,9 @@
     python -m anytext_lib.recipes.base OUTPUT --autoencoder data_samples/mini2/vae
 
 trains the UNet and the caption encoder to draw scenes from their captions, and writes a model in which AnyText2's
-training begins: the extra attentions are copies of the base's own, WriteNet is a copy of its encoder whose outputs are
-zero, and the text embedding is fresh.  The scenes are drawn and encoded once, into OUTPUT/latents.npy and
+training begins: the extra attentions are copies of the base's own, WriteNet is a copy of its encoder, and the outputs
+of WriteNet are zero as upstream's.  The text embedding is fresh, and neither its projections nor the layer that joins
+WriteNet's hints start at zero: behind outputs that are zero there is nothing to protect.  The scenes are drawn and encoded once, into OUTPUT/latents.npy and
 OUTPUT/captions.json.  An interrupted run goes on where it was.
 """
 
@@ -172,6 +173,9 @@ def begin_anytext2(model: AnyText2Model) -> AnyText2Model:
     copy_attentions(model.unet)
     set_attnx_scale(model.unet, 1.0)
     model.writenet.copy_encoder(model.unet)
+    for layer in (model.writenet.fuse_block, *model.text_embedding.modules()):
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.any():
+            layer.reset_parameters()
     return model.requires_grad_(False).eval()
 
 

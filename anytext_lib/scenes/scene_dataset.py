@@ -27,6 +27,7 @@ MIXED = SceneStyle(fonts=("OpenSans", "Montserrat", "Oswald", "EBGaramond", "DMS
                    backgrounds=STYLE.backgrounds, signs=False, spaced=0.0, margin=STYLE.margin, any_ink=True,
                    contrast=3.3)
 """As plain, in twelve fonts and in any colours; Chinese words are in the four Chinese fonts."""
+STYLES = {"plain": STYLE, "mixed": MIXED}
 _SCENE, _SAMPLE, _EPOCH = 1, 2, 3  # streams of random numbers
 
 
@@ -44,7 +45,7 @@ class SceneDataset(Dataset):
         invented: probability of a made-up word in a scene of "train"; the other splits have real words only.
         effects: tilt, perspective, shadows, blur, uneven light and noise; off, letters stand upright and clear.
         caption_dropout: probability that the image caption is empty, so that the model can be guided.
-        style: fonts, backgrounds and inks to choose from.
+        style: fonts, backgrounds and inks to choose from; a name in ``STYLES`` or a style of one's own.
         two_lines: probability of a second line.
         chinese: probability that a line is a Chinese word of two characters.
         cache: keep the samples in memory, compressed to about 20 KiB each, so that only the first epoch draws.
@@ -55,9 +56,11 @@ class SceneDataset(Dataset):
 
     def __init__(self, config: SampleConfig | None = None, seed: int = 0, split: str = "train",
                  epoch_length: int = 8192, invented: float = 0.5, effects: bool = False,
-                 caption_dropout: float = 0.0, cache: bool = True, style: SceneStyle = STYLE, two_lines: float = 0.0,
+                 caption_dropout: float = 0.0, cache: bool = True, style: SceneStyle | str = "plain", two_lines: float = 0.0,
                  chinese: float = 0.0):
         words_of(split)
+        if isinstance(style, str) and style not in STYLES:
+            raise ValueError(f"there is no style {style!r}: choose {' or '.join(STYLES)}")
         if epoch_length < 1:
             raise ValueError(f"epoch_length is the number of scenes, at least 1, got {epoch_length}")
         for name, value in {"invented": invented, "caption_dropout": caption_dropout, "two_lines": two_lines,
@@ -66,7 +69,8 @@ class SceneDataset(Dataset):
                 raise ValueError(f"{name} is a probability in [0, 1], got {value}")
         self.config = config or SampleConfig(image_size=SIZE, mask_ratio=0.0, font_hint_prob=0.0,
                                             max_lines=2 if two_lines else 1)
-        self.style, self.two_lines, self.chinese = style, two_lines, chinese
+        self.style = STYLES[style] if isinstance(style, str) else style
+        self.two_lines, self.chinese = two_lines, chinese
         self.seed, self.split, self.epoch_length, self.effects = int(seed), split, epoch_length, effects
         self.invented = invented if split == "train" else 0.0
         self.caption_dropout, self.epoch = caption_dropout, 0

@@ -7,7 +7,7 @@ names.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from anytext_lib.losses.terms import TermError, ctc, make_term, ocr, region, sim
 from anytext_lib.losses.weights import Weighting, WeightingError, make_weighting
 from anytext_lib.models import freezing
 from anytext_lib.models.anytext2 import Conditions
+from anytext_lib.models.text_embedding import style_crops
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
 from anytext_lib.training.low_rank_run import (
@@ -123,8 +124,9 @@ class AnyText2Training(DiffusionTraining):
         monitor_every: every so many steps terms whose weight is 0 are computed and logged without gradient, the OCR
             and CTC terms among them (t/ocr_raw, t/ctc_raw); 0 never, but those that ``terms`` names at every step.
         reference_cache: MiB of true features to keep between epochs, for a finite data set; 0 keeps none.
-        encoder_cache: likewise, MiB of latents and of features of the glyph lines (12 + 10 KiB a mini scene). With
-            either cache a resumed run agrees with an uninterrupted one to float precision only.
+        encoder_cache: likewise, MiB of latents, of the masked pictures' too, and of features of the glyph lines and, if
+            their recogniser is frozen, of the font hints (about 80 KiB a scene of the mini models). With either cache a
+            resumed run agrees with an uninterrupted one to float precision only.
         sd_locked: keep the decoder of the UNet frozen.
         unlock_qkv: train q, k and v of the UNet's cross-attention.
         style_ocr_trainable: train the style recogniser.
@@ -274,19 +276,26 @@ class AnyText2Training(DiffusionTraining):
 
     def encode(self, batch: AnyTextBatch) -> torch.Tensor:
         """Latents (B, 4, h, w) of the batch's images, at least float32, without gradient."""
-        images, encode = batch.images, self.model.encode
-        if self.training and self.cache is not None:
-            latents = self.cache.rows(digests(images), lambda rows: encode(images[rows]), images.device)
-        else:
-            latents = encode(images)
+        latents = self._kept(batch.images, self.model.encode)
         return latents.to(torch.promote_types(latents.dtype, torch.float32))
 
     def conditions(self, batch: AnyTextBatch) -> Conditions:
         """Conditions of both networks: captions, glyphs, positions and masked images."""
-        lines, read, features = batch.glyph_lines, self.model.glyph_features, None
-        if self.training and self.cache is not None and len(lines) and self.model.text_embedding.config.glyph:
-            features = self.cache.rows(digests(lines), lambda rows: read(lines[rows]), lines.device)
-        return self.model.conditions(batch, glyph_features=features)
+        if not self.training or self.cache is None:
+            return self.model.conditions(batch)
+        own, known = self.model.text_embedding.config, {}
+        if own.glyph and len(batch.lines):
+            known["glyph_features"] = self._kept(batch.glyph_lines, self.model.glyph_features)
+        if own.style and not own.style_trainable and len(batch.lines):
+            crops = style_crops(batch.font_hints, batch.lines)
+            known["style_features"] = self._kept(crops, self.model.style_features)
+        return self.model.conditions(batch, self._kept(batch.masked_images, self.model.encode), **known)
+
+    def _kept(self, images: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """``compute(images)``, in training from the cache, if there is one, for the rows that have been seen before."""
+        if not self.training or self.cache is None:
+            return compute(images)
+        return self.cache.rows(digests(images), lambda rows: compute(images[rows]), images.device)
 
     def not_computed(self) -> dict[str, str]:
         """Validation metrics that are not computed, with the reason."""

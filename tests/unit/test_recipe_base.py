@@ -65,7 +65,8 @@ def test_only_the_unet_and_the_captions_are_trained_and_anytext2_begins_as_the_b
     before, latents, captions = weights(model), *drawn
     train_base(model, latents, captions, SHORT, log=lambda _: None)
     parts = {name.split(".")[0] for name in changed(before, model)}
-    assert parts == {"unet", "text_encoder", "writenet"}  # WriteNet: the copied encoder
+    assert parts == {"unet", "text_encoder", "writenet", "text_embedding"}  # the last two: made ready, see below
+    assert all(getattr(model.text_embedding, f"{part}_proj")[0].weight.any() for part in ("glyph", "style", "color"))
     x, t = torch.from_numpy(latents[:2].astype(np.float32)), torch.tensor([500, 900])
     with torch.no_grad():
         context, mask = model.captions.encode_image_captions(captions[:2])

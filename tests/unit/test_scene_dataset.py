@@ -119,6 +119,9 @@ def test_letters_of_any_colour_have_nothing_to_do_with_the_ground():
 def test_options_that_are_off_draw_nothing():
     plain, named = SceneDataset(epoch_length=4), SceneDataset(epoch_length=4, style=STYLE, two_lines=0.0, chinese=0.0)
     assert all(same(plain[i], named[i]) for i in range(4))
+    assert SceneDataset(epoch_length=1, style="mixed").style is MIXED
+    with pytest.raises(ValueError, match="there is no style 'odd': choose plain or mixed"):
+        SceneDataset(epoch_length=1, style="odd")
     assert hashlib.sha256(plain.scene(1).image.tobytes()).hexdigest()[:16] == "81b7bdffeb21b9bf"
 
 

@@ -273,9 +273,11 @@ class AnyText2Model(nn.Module):
             return self.reader.features(glyph_crops(glyph_lines.float()))
 
     def style_features(self, crops: torch.Tensor) -> torch.Tensor:
-        """The frozen recogniser's features (L, 40, 64) of style crops (L, 3, 48, 320), see ``style_crops``."""
+        """Features (L, 40, 64) of style crops (L, 3, 48, 320), see ``style_crops``, without gradient: those of the
+        style recogniser if there is one, else those of the frozen recogniser."""
         with torch.no_grad():
-            return self.reader.features(crops)
+            own = getattr(self.text_embedding, "style_recognizer", None)
+            return self.reader.features(crops) if own is None else reader_of(own).features(crops)
 
     def line_embeddings(self, batch: AnyTextBatch, style_images: Sequence[torch.Tensor | None] | None = None,
                         glyph_features: torch.Tensor | None = None,
@@ -285,7 +287,7 @@ class AnyText2Model(nn.Module):
         Args:
             style_images: see ``text_embedding.style_crops``.
             glyph_features, style_features: what the methods of these names returned for the batch's glyph lines and
-                style crops; None computes it here. A style recogniser that is trained looks for itself.
+                style crops; None computes it here, with a gradient for a style recogniser that is trained.
         """
         reader = self.reader if self.text_embedding.needs_reader else None
         if not self.text_embedding.config.glyph:

@@ -177,7 +177,7 @@ class TextEmbedding(ModelMixin, ConfigMixin):
             positions: (L, 1, H, W) in {0, 1}. ``font_hints``: (B, 1, H, W) in {0, 1}.
             colors: (L, 3) in 0..255, or 500 where not known.
             style_images: see ``style_crops``. ``reader``: the frozen recogniser, with ``style_trainable`` off.
-            style_features: (L, 40, 64), what ``reader`` makes of the style crops, where it is known already.
+            style_features: (L, 40, 64), of the style crops, if they are known (their recogniser is frozen).
 
         Raises:
             ValueError: a missing argument or one of another number of lines.
@@ -198,17 +198,21 @@ class TextEmbedding(ModelMixin, ConfigMixin):
         if font_hints is None:
             raise ValueError("the style part of the text embedding needs font_hints")
         crops = style_crops(font_hints, lines, style_images)
+        if features is None:
+            features = self._style_features(crops, reader)
+        style = self.style_proj(features.flatten(1).to(self.dtype))
+        return style * has_ink(crops)[:, None].to(style) if self.config.skip_missing else style
+
+    def _style_features(self, crops: torch.Tensor, reader: nn.Module | None) -> torch.Tensor:
         if self.config.style_trainable:
             features = self.style_recognizer.features(crops.to(self.dtype))
             if len(crops) == 0:  # keep the weights in the graph: machines that train together wait for each gradient
                 features = features + 0 * sum(weight.sum() for name, weight in self.style_recognizer.named_parameters()
                                               if not name.startswith("head"))
-        elif features is None and reader is None:
+            return features
+        if reader is None:
             raise ValueError("with style_trainable = false the style part needs the frozen recogniser: pass reader")
-        elif features is None:
-            features = reader.features(crops)
-        style = self.style_proj(features.flatten(1).to(self.dtype))
-        return style * has_ink(crops)[:, None].to(style) if self.config.skip_missing else style
+        return reader.features(crops)
 
     def _color(self, colors: torch.Tensor) -> torch.Tensor:
         found = self.color_proj(colors.to(self.dtype))

@@ -1,12 +1,15 @@
 """The base of the mini model: text to image, without glyphs, as Stable Diffusion is AnyText2's.
 
-    python -m anytext_lib.recipes.base OUTPUT --autoencoder data_samples/mini2/vae
+    python -m anytext_lib.recipes.base OUTPUT --autoencoder data_samples/mini2/vae --style STYLE
 
 trains the UNet and the caption encoder to draw scenes from their captions, and writes a model in which AnyText2's
 training begins: the extra attentions are copies of the base's own, WriteNet is a copy of its encoder, and the outputs
 of WriteNet are zero as upstream's.  The text embedding is fresh, and neither its projections nor the layer that joins
-WriteNet's hints start at zero: behind outputs that are zero there is nothing to protect.  The scenes are drawn and encoded once, into OUTPUT/latents.npy and
-OUTPUT/captions.json.  An interrupted run goes on where it was.
+WriteNet's hints start at zero: behind outputs that are zero there is nothing to protect.  STYLE is the style recogniser
+that ``recipes.style`` has trained.
+
+The scenes are drawn and encoded once, into OUTPUT/latents.npy and OUTPUT/captions.json.  An interrupted run goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -61,14 +64,16 @@ class BaseRecipe:
     seed: int = 0
 
 
-def fresh_model(autoencoder: Path, config: str = "mini2", seed: int = 0) -> AnyText2Model:
-    """A model with random weights around a trained auto-encoder (a folder ``vae``).
+def fresh_model(autoencoder: Path, style: Path | None = None, config: str = "mini2", seed: int = 0) -> AnyText2Model:
+    """A model with random weights around a trained auto-encoder (a folder ``vae``) and style recogniser (a file).
 
     The projection of colours starts with a small W and a large gain, for the reasons given in ``recipes.mini``.
     """
     torch.manual_seed(seed)
     model = AnyText2Model.from_config(config)
     load_part(model.vae, autoencoder / WEIGHTS)
+    if style is not None:
+        load_part(model.text_embedding.style_recognizer, style)
     projection = model.text_embedding.color_proj
     projection[0].reset_parameters()
     with torch.no_grad():
@@ -184,18 +189,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder for the model, and for what an interrupted run goes on from")
     parser.add_argument("--autoencoder", type=Path, required=True, help="the folder vae of a trained model")
+    parser.add_argument("--style", type=Path, help="weights of a style recogniser (default: those of PP-OCRv3)")
     parser.add_argument("--config", default="mini2", help="configuration of the model (default mini2)")
     for name, value in asdict(BaseRecipe()).items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"default {value}")
     options = vars(parser.parse_args(arguments))
-    output, autoencoder, config = (options.pop(name) for name in ("output", "autoencoder", "config"))
+    output, autoencoder, style, config = (options.pop(name) for name in ("output", "autoencoder", "style", "config"))
     recipe = BaseRecipe(**options)
 
     def log(text: str) -> None:
         print(text, flush=True)
 
     output.mkdir(parents=True, exist_ok=True)
-    model = fresh_model(autoencoder, config, recipe.seed)
+    model = fresh_model(autoencoder, style, config, recipe.seed)
     latents, captions = encoded_scenes(output, model, recipe.scenes, recipe.seed, log)
     train_base(model, latents, captions, recipe, output / "state.pt", log).save_pretrained(output / "model")
     write_json(output / "recipe.json", asdict(recipe))

@@ -56,8 +56,8 @@ class SceneDataset(Dataset):
 
     def __init__(self, config: SampleConfig | None = None, seed: int = 0, split: str = "train",
                  epoch_length: int = 8192, invented: float = 0.5, effects: bool = False,
-                 caption_dropout: float = 0.0, cache: bool = True, style: SceneStyle | str = "plain", two_lines: float = 0.0,
-                 chinese: float = 0.0):
+                 caption_dropout: float = 0.0, cache: bool = True, style: SceneStyle | str = "plain",
+                 two_lines: float = 0.0, chinese: float = 0.0):
         words_of(split)
         if isinstance(style, str) and style not in STYLES:
             raise ValueError(f"there is no style {style!r}: choose {' or '.join(STYLES)}")

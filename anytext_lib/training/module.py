@@ -286,7 +286,7 @@ class AnyText2Training(DiffusionTraining):
         own, known = self.model.text_embedding.config, {}
         if own.glyph and len(batch.lines):
             known["glyph_features"] = self._kept(batch.glyph_lines, self.model.glyph_features)
-        if own.style and not own.style_trainable and len(batch.lines):
+        if own.style and "style_recognizer" not in self.trained and len(batch.lines):
             crops = style_crops(batch.font_hints, batch.lines)
             known["style_features"] = self._kept(crops, self.model.style_features)
         return self.model.conditions(batch, self._kept(batch.masked_images, self.model.encode), **known)

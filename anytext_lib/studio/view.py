@@ -98,6 +98,7 @@ class StudioApp(w.VBox):
         self._last = time.monotonic()
         try:
             self.sketch, self.plan = self._fields.fill(self.sketch), self._fields.plan()
+            self._redraw()  # words of the prompt may stand in places now
             self._say("working ...")
             self.made, notes = self.studio.make(self.sketch, self.plan, self._told)
             self._say("done", notes=notes)

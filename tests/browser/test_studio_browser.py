@@ -26,7 +26,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs the packag
 pytest.importorskip("ipycanvas", reason="needs the package ipycanvas: pip install ipycanvas")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") \
     or shutil.which("google-chrome")
-MODEL = Path(__file__).parents[2] / "data_samples" / "mini" / "after"
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "data_samples" / "mini" / "after"
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(not CHROMIUM, reason="needs the browser chromium: apt install chromium"),
               pytest.mark.skipif(not MODEL.is_dir(), reason="needs the mini model in data_samples/mini/after")]
@@ -45,6 +46,14 @@ from anytext_lib.ocr import Judge
 studio = Studio(AnyText2Pipeline.from_pretrained({str(MODEL)!r}), Judge.from_name())
 StudioApp(studio, Sketch(192, 128))
 """
+STYLES = """
+from anytext_lib.generation import AnyText2Pipeline, Settings
+from anytext_lib.studio.session import Plan, Studio
+from anytext_lib.studio.sketch import Sketch
+from anytext_lib.studio.view import StudioApp
+from tests.unit.generation_model import lively_model
+StudioApp(Studio(AnyText2Pipeline(lively_model())), Sketch(192, 128), Plan(Settings(2, 1.0)))
+"""
 
 
 def free_port() -> int:
@@ -55,11 +64,20 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """The address of a JupyterLab in its dark theme with the application in a notebook."""
-    folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SOURCE)], metadata={
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), folder / "studio.ipynb")
+def folder(tmp_path_factory):
+    """Where the notebooks lie, with the application on two models."""
+    folder = tmp_path_factory.mktemp("lab")
+    for name, source in (("studio", SOURCE), ("styles", STYLES)):
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}),
+            folder / f"{name}.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(folder, tmp_path_factory):
+    """The address of a JupyterLab in its dark theme, with a place for the notebook's name."""
+    home = tmp_path_factory.mktemp("home")
     port, log = free_port(), home / "lab.log"
     places = {name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR",
                                                           "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
@@ -72,10 +90,10 @@ def lab(tmp_path_factory):
              "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={TOKEN}",
              "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None",
              "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
-            stdout=file, stderr=subprocess.STDOUT, env=os.environ | places)
+            stdout=file, stderr=subprocess.STDOUT, env=os.environ | places | {"PYTHONPATH": str(ROOT)})
     try:
         wait_for_server(port, server, log)
-        yield f"http://127.0.0.1:{port}/lab/tree/studio.ipynb?token={TOKEN}"
+        yield f"http://127.0.0.1:{port}/lab/workspaces/{{0}}/tree/{{0}}.ipynb?token={TOKEN}"
     finally:
         server.terminate()
         try:
@@ -97,24 +115,41 @@ def wait_for_server(port: int, server: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(lab):
-    """The notebook with the running application."""
+def browser():
+    """Chromium."""
     with playwright.sync_playwright() as runner:
         browser = runner.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1200, "height": 1200})
-        page.set_default_timeout(PATIENCE * 1000)
-        page.goto(lab)
-        page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
-        page.keyboard.press("Shift+Enter")
-        page.wait_for_selector(".jp-OutputArea canvas")
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(lab, browser):
+    """The notebook with the running application, on the mini model."""
+    return opened(browser, lab.format("studio"))
+
+
+def opened(browser, address: str):
+    """A page with a notebook whose first cell has run."""
+    page = browser.new_page(viewport={"width": 1200, "height": 1200})
+    page.set_default_timeout(PATIENCE * 1000)
+    page.goto(address)
+    page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
+    page.keyboard.press("Shift+Enter")
+    page.wait_for_selector(".jp-OutputArea canvas")
+    return page
+
+
+def picture(page, name: str) -> None:
+    """A screenshot of the page in the folder SCREENSHOTS of the environment, for a person to look at."""
+    if os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=str(Path(os.environ["SCREENSHOTS"]) / f"{name}.png"))
 
 
 def settled_box(page) -> dict[str, float]:
     """Where the canvas is, once it stands still: a page that has just been built moves."""
-    canvas, last = page.locator(".jp-OutputArea canvas").last, None
+    canvas, last = page.locator('.jp-OutputArea canvas[title^="Drawing area"]').last, None
     canvas.scroll_into_view_if_needed()
     while (box := canvas.bounding_box()) != last or box is None:
         last = box
@@ -144,6 +179,12 @@ def field(page, label: str):
     """The input of the widget with this description."""
     return page.locator(".jp-OutputArea .widget-inline-hbox", has=page.locator(
         "label", has_text=re.compile(f"^{label}$"))).locator("input").first
+
+
+def fill(page, label: str, value: str) -> None:
+    """Type into a field, and leave it."""
+    field(page, label).fill(value)
+    field(page, label).press("Tab")
 
 
 def press(page, label: str) -> None:
@@ -257,7 +298,8 @@ def test_edit_a_result_and_be_told_what_is_wrong(page):
     page.locator(".jp-OutputArea button", has_text="Add box").press("Enter")
     field(page, "line 1").wait_for()
     press(page, "Edit")
-    page.locator(".jp-OutputArea [role=alert]", has_text="line 1: type the words, or remove the box").wait_for()
+    told = "line 1: type the words, tick “erase”, or remove the box"
+    page.locator(".jp-OutputArea [role=alert]", has_text=told).wait_for()
     line = field(page, "line 1")
     line.fill("Island")
     line.press("Tab")
@@ -269,3 +311,84 @@ def test_edit_a_result_and_be_told_what_is_wrong(page):
     ((caption, after),) = results(page)
     assert "Island" in caption
     assert (after[:60] == before[:60]).all() and not (after == before).all()
+
+
+def test_sort_turn_and_outline(page):
+    press(page, "New picture")
+    page.locator(".jp-OutputArea button", has_text=re.compile("^Generate$")).wait_for()
+    draw(page, (100, 8), (184, 50), "line 1")
+    draw(page, (8, 8), (90, 50), "line 2")
+    fill(page, "prompt", '"Sun" and "Sea"')
+    press(page, "Sort lines")
+    fill(page, "angle 1", "8")
+    page.wait_for_function("""() => [...document.querySelectorAll(".jp-OutputArea canvas")].some(
+        canvas => /line 1 “” at x 8, .* turned by 8 degrees; line 2 “” at x 100/.test(canvas.title))""")
+    page.locator(".jp-OutputArea button", has_text=re.compile("^polygon$")).click()
+    box = settled_box(page)
+    for x, y in ((20, 70), (170, 74), (160, 118), (30, 120), (20, 70)):
+        page.mouse.click(box["x"] + x * box["width"] / 192, box["y"] + y * box["width"] / 192, delay=80)
+        page.wait_for_timeout(400)
+    corners = field(page, "corners 3")
+    corners.wait_for()
+    found = [tuple(map(int, corner.split(","))) for corner in corners.input_value().split()]
+    assert np.abs(np.array(found) - [(20, 70), (170, 74), (160, 118), (30, 120)]).max() <= 2
+    fill(page, "line 3", "Lake")
+    fill(page, "seeds", "5")
+    press(page, "Generate")
+    page.locator('.jp-OutputArea img[alt^="seed 5,"]').wait_for()
+    ((caption, made),) = results(page)
+    picture(page, "sort_turn_outline")
+    assert made.shape == (128, 192, 3) and all(f"“{word}”" in caption for word in ("Sun", "Sea", "Lake"))
+
+
+def test_erase_and_save(page, folder):
+    from anytext_lib.generation.metadata import read_record
+
+    before = results(page)[0][1]
+    press(page, "edit this")
+    page.locator(".jp-OutputArea button", has_text=re.compile("^Edit$")).wait_for()
+    page.locator(".jp-OutputArea button", has_text=re.compile("^box$")).click()
+    draw(page, (8, 66), (184, 122), "line 1")
+    page.get_by_label("erase 1").check()
+    page.get_by_label("editing: put untouched pixels back").check()
+    fill(page, "seeds", "6")
+    fill(page, "eta", "0.5")
+    fill(page, "negative prompt", "blurred")
+    press(page, "Edit")
+    page.locator('.jp-OutputArea img[alt^="seed 6,"]').wait_for()
+    ((caption, after),) = results(page)
+    assert "is read where something was erased" in caption
+    assert (after[:60] == before[:60]).all() and not (after == before).all()
+    press(page, "save")
+    page.locator(".jp-OutputArea [role=status]", has_text="saved pictures/edited_6.png").wait_for()
+    picture(page, "erase_and_save")
+    record = read_record(folder / "pictures" / "edited_6.png")
+    assert record["settings"]["eta"] == 0.5 and record["request"]["negative_prompt"] == "blurred"
+    assert [line["text"] for line in record["request"]["lines"]] == [""] and record["model"]["folder"] == str(MODEL)
+    assert Path(record["request"]["image"]["path"]).parent == folder / "pictures"
+
+
+def test_letters_of_a_file(lab, browser, tmp_path):
+    from anytext_lib.scenes import render_line
+
+    word, mask = np.full((80, 240, 3), 230, np.uint8), np.zeros((80, 240), np.uint8)
+    word[20:60, 40:200], mask[20:60, 40:200] = render_line("Garden", "RobotoSlab", (40, 160)), 255
+    page = opened(browser, lab.format("styles"))
+    draw(page, (8, 8), (180, 60), "line 1")
+    for name, button, pixels in (("sign", "letters of a file", word), ("mask", "their mask", mask)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        with page.expect_file_chooser() as chooser:
+            page.locator(".jp-OutputArea button", has_text=button).click()
+        chooser.value.set_files(tmp_path / f"{name}.png")
+        page.wait_for_function("""mask => [...document.querySelectorAll(".jp-OutputArea canvas")].some(canvas =>
+            canvas.title.includes("240 x 80 pixels: " + (mask ? "within 40,20" : "all of the picture")))""",
+                               arg=name == "mask")
+    fonts = page.locator(".jp-OutputArea .widget-inline-hbox", has=page.locator(
+        "label", has_text=re.compile("^font 1$"))).locator("select")
+    fonts.select_option(label="letters 1")
+    fill(page, "line 1", "Tea")
+    press(page, "Generate")
+    ((caption, made),) = results(page)
+    picture(page, "letters_of_a_file")
+    assert caption == "seed 0, strength 1" and made.shape == (128, 192, 3)
+    page.close()

@@ -119,6 +119,24 @@ def test_every_knob_has_an_effect(pipe, changed):
     assert all(block.attnx_scale == 1 for block in pipe.model.unet.attnx_blocks())
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.5, 2.0])
+def test_strength_scales_the_control_from_the_first_timestep_on(pipe, strength):
+    """It is no strength of editing as of image-to-image: every run starts at the last timestep, from noise."""
+    from anytext_lib.diffusion import predict_x0
+    from anytext_lib.generation import stages
+
+    steps, model = [], pipe.model
+    tensor(pipe, "a wall", ["Tea"], seed=1, ddim_steps=20, cfg_scale=1.0, strength=strength, callback=steps.append)
+    assert [step.timestep for step in steps] == list(range(951, 0, -50))
+    item = prepare(Request("a wall", ["Tea"], width=96, height=48), model)
+    (branch,) = stages.encode(model, pipe.placement, [item], Settings(20, 1.0))
+    noise = torch.randn(branch.conditions.masked_latents.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        output = model(noise, torch.tensor([951]), branch.conditions, control=branch.control.scaled(strength))
+    wanted = predict_x0(output, noise, model.alphas_cumprod[951].expand(1), model.prediction_type)
+    assert torch.allclose(steps[0].estimate, wanted, atol=1e-4)
+
+
 def test_progress_and_previews(pipe):
     told = []
     last = pipe.generate('"Tea"', images=2, seed=1, callback=told.append, **FEW)

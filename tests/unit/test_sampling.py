@@ -4,11 +4,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import nn
 
 from anytext_lib.data.lines import TextLines
 from anytext_lib.generation import ddim_sample, ddim_timesteps, sample_images, unconditional
-from anytext_lib.generation.denoise import replace
+from anytext_lib.generation.denoise import UpstreamDDIMScheduler, denoise, replace
 
 
 @pytest.mark.parametrize("steps", [1, 3, 333, 500, 501, 1000])
@@ -32,6 +33,34 @@ def test_eta_adds_the_noise_of_ddpm(alphas_cumprod):
     assert found.std().item() == pytest.approx((1 - abar[0]).sqrt().item(), rel=0.05)
     with pytest.raises(ValueError, match="needs generators"):
         ddim_sample(lambda x, t: x, start, alphas_cumprod, 20, eta=0.5)
+
+
+def predicted(x, t):
+    """A smooth function of latents and timestep in the place of a network."""
+    return torch.cos(1.7 * x) * (0.4 + float(t) / 2000)
+
+
+@pytest.mark.parametrize("steps", [4, 20])
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_eta_is_that_of_diffusers(alphas_cumprod, eta, steps):
+    """The plain DDIMScheduler, where its timesteps are upstream's: for numbers of steps that divide 1000."""
+    betas = 1 - alphas_cumprod / torch.cat([torch.ones(1), alphas_cumprod[:-1]])
+    options = {"trained_betas": betas.tolist(), "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+    plain, noise = DDIMScheduler(**options), torch.randn(3, 4, 6, 10, generator=torch.Generator().manual_seed(9))
+
+    def generators():
+        return [torch.Generator().manual_seed(seed) for seed in (4, 7, 9)]
+
+    plain.set_timesteps(steps)
+    x, drawn = noise, generators()
+    for t in plain.timesteps:
+        x = plain.step(predicted(x, t), t, x, eta=eta, generator=drawn).prev_sample
+    ours = ddim_sample(predicted, noise, alphas_cumprod, steps, eta=eta, generators=generators())
+    piped = denoise(predicted, noise, UpstreamDDIMScheduler(**options), steps, alphas_cumprod, eta, generators())
+    assert plain.timesteps[0] == 1001 - 1000 // steps
+    assert torch.allclose(ours, x, atol=1e-4) and torch.allclose(piped, x, atol=1e-4)
+    still = ddim_sample(predicted, noise, alphas_cumprod, steps)
+    assert torch.equal(ours, still) == (eta == 0)
 
 
 class Analytic(nn.Module):

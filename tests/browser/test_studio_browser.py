@@ -351,6 +351,7 @@ def test_erase_and_save(page, folder):
     draw(page, (8, 66), (184, 122), "line 1")
     page.get_by_label("erase 1").check()
     page.get_by_label("editing: put untouched pixels back").check()
+    fill(page, "prompt", "a wall")  # quoted words would be written elsewhere
     fill(page, "seeds", "6")
     fill(page, "eta", "0.5")
     fill(page, "negative prompt", "blurred")

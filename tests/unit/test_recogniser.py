@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from anytext_lib.ocr import Charset, PPOCRv3Recognizer, WeightsError
-from anytext_lib.ocr.network import FrozenConvolution
+from anytext_lib.ocr.crops import CutRibbons
+from anytext_lib.ocr.network import FrozenConvolution, FrozenPointwise
 from anytext_lib.ocr.onnx_weights import detector_path, load_onnx, package_file, read_layers, recognizer_path
 from anytext_lib.ocr.recogniser import kept_frames
 from tests.unit.plain_recogniser import plain_network
@@ -172,6 +173,26 @@ def test_frozen_convolution(geometry):
     torch.testing.assert_close(out, F.conv2d(x, weight, bias, stride, padding, 1, groups))
     assert torch.autograd.gradcheck(lambda v: FrozenConvolution.apply(v, weight, bias, stride, padding, groups), x)
     assert torch.autograd.gradgradcheck(lambda v: FrozenConvolution.apply(v, weight, bias, stride, padding, groups), x)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_frozen_kernel_of_one_pixel(layout):
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    weight, bias = torch.randn(6, 3, 1, 1, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    torch.testing.assert_close(FrozenPointwise.apply(x, weight, bias), F.conv2d(x, weight, bias))
+    assert torch.autograd.gradcheck(lambda v: FrozenPointwise.apply(v, weight, bias), x)
+    assert torch.autograd.gradgradcheck(lambda v: FrozenPointwise.apply(v, weight, bias), x)
+
+
+def test_cut_ribbons_are_the_lines_and_the_rest_of_a_blank_crop():
+    blank = torch.randn(1, 2, 3, 12, dtype=torch.float64)
+    ribbons = [torch.randn(1, 2, 3, n, dtype=torch.float64, requires_grad=True) for n in (5 + 4 + 12 + 4, 7 + 4)]
+    maps = CutRibbons.apply(blank, [5, 12, 7], *ribbons)
+    assert maps.is_contiguous(memory_format=torch.channels_last)
+    for row, line, n in zip(maps, (ribbons[0][0, ..., :5], ribbons[0][0, ..., 9:21], ribbons[1][0, ..., :7]),
+                            (5, 12, 7), strict=True):
+        assert torch.equal(row[..., :n], line) and torch.equal(row[..., n:], blank[0, ..., n:])
+    assert torch.autograd.gradcheck(lambda *given: CutRibbons.apply(blank, [5, 12, 7], *given), ribbons)
 
 
 def test_weights_can_be_trained_when_asked():

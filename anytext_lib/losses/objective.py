@@ -104,7 +104,7 @@ class Objective:
         return self.terms[name].weight_at(at) if name in self.terms else 0.0
 
     def __call__(self, step: Step, at: int | None = None, watch: bool = True) -> Values:
-        """Evaluate all terms.
+        """Evaluate all terms, in float32 under autocast too, the decoder excepted.
 
         Args:
             at: number of the optimizer step, for weights that depend on it; None for the final weights.
@@ -118,10 +118,11 @@ class Objective:
         weights = {name: term.weight_at(at) for name, term in self.terms.items()}
         order = sorted(weights, key=lambda name: weights[name] == 0)  # those with gradient first: others look on
         values = {}
-        for name in order:
-            if weights[name] or watch:
-                with torch.set_grad_enabled(torch.is_grad_enabled() and weights[name] != 0):
-                    values[name] = evaluate(self.terms[name], step, weights[name])
+        with step.in_float32():
+            for name in order:
+                if weights[name] or watch:
+                    with torch.set_grad_enabled(torch.is_grad_enabled() and weights[name] != 0):
+                        values[name] = evaluate(self.terms[name], step, weights[name])
         step.checks.test()
         parts = [values[name].samples for name in weights if weights[name]]
         total = sum(parts[1:], parts[0]) if parts else (step.output * 0).flatten(1).sum(dim=1)

@@ -185,6 +185,17 @@ class AnyText2Model(nn.Module):
         if hasattr(self.text_embedding, "style_recognizer"):
             self.text_embedding.style_recognizer.load_state_dict(source.state_dict())
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> AnyText2Model:
+        """Move or convert all weights (``to``, ``half``, ...), but never round those of the frozen recogniser: in half
+        precision it misreads short words."""
+        def unrounded(weight: torch.Tensor) -> torch.Tensor:
+            found = fn(weight)
+            return weight.to(found.device) if found.dtype in (torch.float16, torch.bfloat16) else found
+
+        for name, part in self.named_children():
+            part._apply(unrounded if name == "recognizer" else fn)
+        return self
+
     # properties
 
     @property

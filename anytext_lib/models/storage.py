@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from torch import nn
 from anytext_lib.errors import AnyTextError
 from anytext_lib.models.caption_encoder import TokenizerError
 from anytext_lib.models.config import FORMAT, ModelConfigError
+from anytext_lib.models.sharding import is_sharded, whole
 from anytext_lib.ocr.network import PPOCRv3Network
 
 if TYPE_CHECKING:
@@ -43,16 +44,20 @@ class StorageError(AnyTextError, ValueError):
 
 def save(model: AnyText2Model, folder: str | os.PathLike, dtype: torch.dtype | None = None) -> None:
     """Write ``model`` into ``folder`` (made if missing); the configuration comes last, so that a folder without it is
-    known to be incomplete."""
-    root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / CONFIG).unlink(missing_ok=True)
+    known to be incomplete.  Where processes share the weights out, all of them call this, and the first one writes."""
+    root, writes = Path(folder), not is_sharded(model) or torch.distributed.get_rank() == 0
+    if writes:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / CONFIG).unlink(missing_ok=True)
     packaged = _is_packaged(model.recognizer)
     for name in WEIGHTS:
         if name != "recognizer" or not packaged:
             part = getattr(model, name)
-            save_part(part, _stored(part, dtype), root / name)
-    save_config(model, root, _save_tokenizer(model, root), PACKAGED if packaged else "recognizer")
+            tensors = {key: value for key, value in _stored(part, dtype) if writes}
+            if writes:
+                save_part(part, tensors, root / name)
+    if writes:
+        save_config(model, root, _save_tokenizer(model, root), PACKAGED if packaged else "recognizer")
 
 
 def save_part(part: nn.Module, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
@@ -166,11 +171,10 @@ def _save_tokenizer(model: AnyText2Model, root: Path) -> str:
     return TOKENIZER
 
 
-def _stored(part: nn.Module, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    tensors = {name: value.detach().cpu().contiguous() for name, value in part.state_dict().items()}
-    if dtype is None:
-        return tensors
-    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+def _stored(part: nn.Module, dtype: torch.dtype | None) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, value in part.state_dict().items():
+        value = whole(value.detach()).cpu().contiguous()
+        yield name, value if dtype is None or not value.is_floating_point() else value.to(dtype)
 
 
 def _is_packaged(recognizer: nn.Module) -> bool:

@@ -27,7 +27,9 @@ from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.training import callbacks as parts
 from anytext_lib.training.data import AnyTextData
 from anytext_lib.training.module import AnyText2Training
+from anytext_lib.training.precision import converted
 from anytext_lib.training.run_files import AtomicCheckpointIO, RunFolder
+from anytext_lib.training.strategy import ShardedStrategy
 from anytext_lib.usage import HelpFormatter, usage_error
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -125,7 +127,9 @@ class AnyTextCLI(LightningCLI):
         """The Trainer with this package's callbacks, checkpoint files and, by default, TensorBoard."""
         config = self.config_init[self.subcommand]
         options = {**config.trainer, "default_root_dir": str(self.run)}
-        options["plugins"] = [*_listed(options.get("plugins")), AtomicCheckpointIO()]
+        instead = converted(options.get("precision"))
+        options |= {"precision": None} if instead else {}
+        options["plugins"] = [*_listed(options.get("plugins")), *instead, AtomicCheckpointIO()]
         options["callbacks"] = [*_listed(options.get("callbacks")), *self._callbacks(config)]
         if options.get("logger") in (None, True):
             kept = self.subcommand == "fit" or self.run.is_dir()
@@ -136,6 +140,8 @@ class AnyTextCLI(LightningCLI):
             options["callbacks"].append(parts.ProgressBar())
         if options.get("strategy") == "auto" and _several(options):
             options["strategy"] = "ddp_find_unused_parameters_true"  # a process without lines leaves parameters out
+        if options.get("strategy") == "fsdp2":
+            options["strategy"] = ShardedStrategy()
         try:
             return self.trainer_class(**{**options, "use_distributed_sampler": False, "enable_model_summary": False})
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:

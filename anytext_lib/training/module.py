@@ -24,6 +24,7 @@ from anytext_lib.losses.terms import TermError, ctc, make_term, ocr, region, sim
 from anytext_lib.losses.weights import Weighting, WeightingError, make_weighting
 from anytext_lib.models import freezing
 from anytext_lib.models.anytext2 import Conditions
+from anytext_lib.models.sharding import is_sharded, shard
 from anytext_lib.models.text_embedding import style_crops
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
@@ -51,6 +52,17 @@ class DiffusionTraining(pl.LightningModule):
     def __init__(self):
         super().__init__()
         self.last_inputs: dict = {}
+
+    def configure_model(self) -> None:
+        """Share the model out where the strategy has a mesh (`--trainer.strategy fsdp2`)."""
+        if self.device_mesh is not None and not is_sharded(self.model):
+            if self.hparams.get("lora_rank"):
+                raise OptionError("fsdp2 shares out weights that are trained, and low-rank ones are a few megabytes: "
+                                  "leave out trainer.strategy, or lora_rank")
+            shard(self.model, self.device_mesh["data_parallel"])
+            own = dict(self.model.named_parameters())
+            self.trained = {group: [(name, own[name]) for name, _ in members]
+                            for group, members in self.trained.items()}
 
     def configure_optimizers(self):
         """AdamW over the trained parameters, and the learning rate of each optimizer step."""

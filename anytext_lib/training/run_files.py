@@ -53,30 +53,38 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise RunStateError(write_message(path, error, size)) from error
 
     def load_checkpoint(self, path, map_location=None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint, never executing code from it.
+        """See ``read_checkpoint``."""
+        return read_checkpoint(path, map_location)
 
-        Raises:
-            MissingFileError: there is no such file. RunStateError: it is damaged, no state of a run, or holds a
-            weight that is not finite.
-        """
-        if not Path(path).is_file():
-            raise MissingFileError(f"no checkpoint {path}: give an existing file, or --ckpt_path last")
-        try:
-            found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except Exception as error:
-            said = "" if isinstance(error, pickle.UnpicklingError) else str(error).partition("\n")[0]
-            reason = f": {said}" if said else ""
-            raise RunStateError(f"{path} cannot be read as a checkpoint ({type(error).__name__}{reason}). It is cut "
-                                "off, of another program, or holds more than tensors and plain values; take an older "
-                                "one of the same folder") from error
-        if not isinstance(found, dict) or not {"state_dict", "loops", "optimizer_states"} <= set(found):
-            raise RunStateError(f"{path} is no state of a training run: to start from the weights of a model, give it "
-                                "as --model and leave out --ckpt_path")
-        for name, value in found["state_dict"].items():
-            if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
-                raise RunStateError(f"{path} holds NaN or infinite values in {name}: the run had diverged; take an "
-                                    "older one of the same folder and lower the learning rate")
-        return found
+
+def read_checkpoint(path: str | Path, map_location=None, mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint, never executing code from it.
+
+    Args:
+        mmap: leave the tensors in the file until they are used; several processes of a machine share that memory.
+
+    Raises:
+        MissingFileError: there is no such file. RunStateError: it is damaged, no state of a run, or holds a weight
+        that is not finite.
+    """
+    if not Path(path).is_file():
+        raise MissingFileError(f"no checkpoint {path}: give an existing file, or --ckpt_path last")
+    try:
+        found = torch.load(path, map_location=map_location or "cpu", weights_only=True, mmap=mmap)
+    except Exception as error:
+        said = "" if isinstance(error, pickle.UnpicklingError) else str(error).partition("\n")[0]
+        reason = f": {said}" if said else ""
+        raise RunStateError(f"{path} cannot be read as a checkpoint ({type(error).__name__}{reason}). It is cut off, "
+                            "of another program, or holds more than tensors and plain values; take an older one of "
+                            "the same folder") from error
+    if not isinstance(found, dict) or not {"state_dict", "loops", "optimizer_states"} <= set(found):
+        raise RunStateError(f"{path} is no state of a training run: to start from the weights of a model, give it as "
+                            "--model and leave out --ckpt_path")
+    for name, value in found["state_dict"].items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not value.isfinite().all():
+            raise RunStateError(f"{path} holds NaN or infinite values in {name}: the run had diverged; take an older "
+                                "one of the same folder and lower the learning rate")
+    return found
 
 
 def require_same_model(module: torch.nn.Module, checkpoint: dict[str, Any], training: bool) -> None:

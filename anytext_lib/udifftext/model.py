@@ -24,6 +24,7 @@ from anytext_lib.diffusion import scaled_linear_abar
 from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.files import atomic_path, find_sample
 from anytext_lib.models.config import building
+from anytext_lib.models.sharding import is_sharded, whole
 from anytext_lib.models.storage import StorageError, load_part
 from anytext_lib.udifftext.label_encoder import LabelEncoder, LabelEncoderConfig
 
@@ -247,9 +248,14 @@ class UDiffTextModel(nn.Module):
         return self.unet(torch.cat([noisy_latents, place], dim=1).to(self.unet.dtype), timesteps, context).sample
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write configuration and weights into ``folder``; the configuration comes last."""
+        """Write configuration and weights into ``folder``; the configuration comes last.  Where processes share the
+        weights out, all of them call this, and the first one writes."""
         from safetensors.torch import save_file
 
+        tensors = {name: {key: whole(value.detach()).cpu().contiguous()
+                          for key, value in getattr(self, name).state_dict().items()} for name in ("vae", "unet")}
+        if is_sharded(self) and torch.distributed.get_rank() > 0:
+            return
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         (root / CONFIG).unlink(missing_ok=True)
@@ -258,8 +264,7 @@ class UDiffTextModel(nn.Module):
             (root / name).mkdir(exist_ok=True)
             part.save_config(root / name)
             with atomic_path(root / name / WEIGHTS) as path:
-                save_file({key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}, path,
-                          {"format": "pt"})
+                save_file(tensors[name], path, {"format": "pt"})
         self.label_encoder.save(root / LABELS)
         with atomic_path(root / CONFIG) as path:
             path.write_text(json.dumps(self.config | {"format": FORMAT}, indent=2) + "\n", encoding="utf-8")

@@ -126,7 +126,7 @@ class UDiffTextObjective:
     def __call__(self, estimate: torch.Tensor, x0: torch.Tensor, sigma: torch.Tensor, maps: Iterable[torch.Tensor],
                  segments: torch.Tensor, valid: torch.Tensor, word_logits: torch.Tensor | None = None,
                  words: Sequence[str] = ()) -> UDiffTextTerms:
-        """All terms.
+        """All terms, in float32 under autocast too.
 
         Args:
             estimate, x0, sigma: see ``denoising_loss``. ``maps``, ``segments``, ``valid``: ``local_attention_loss``.
@@ -136,16 +136,17 @@ class UDiffTextObjective:
             ValueError: shapes do not agree, or the reader's logits are missing.
             NonFiniteError: the estimate is not finite.
         """
-        require_finite({"denoising term: estimate": estimate})
-        diffusion = denoising_loss(estimate, x0, sigma)
-        local = local_attention_loss(maps, segments, valid, self.kernel_size, self.sigma, self.min_size)
-        loss, sequence = diffusion.mean() + self.local_weight * local.mean(), None
-        if self.sequence_weight > 0:
-            if word_logits is None:
-                raise ValueError("sequence_weight > 0 needs word_logits, a reader's scores of the decoded words")
-            sequence = sequence_loss(word_logits, list(words), self.clamp)
-            loss = loss + self.sequence_weight * sequence.mean()
-        return UDiffTextTerms(diffusion, local, sequence, loss)
+        with torch.autocast(estimate.device.type, enabled=False):
+            require_finite({"denoising term: estimate": estimate})
+            diffusion = denoising_loss(estimate, x0, sigma)
+            local = local_attention_loss(maps, segments, valid, self.kernel_size, self.sigma, self.min_size)
+            loss, sequence = diffusion.mean() + self.local_weight * local.mean(), None
+            if self.sequence_weight > 0:
+                if word_logits is None:
+                    raise ValueError("sequence_weight > 0 needs word_logits, a reader's scores of the decoded words")
+                sequence = sequence_loss(word_logits, list(words), self.clamp)
+                loss = loss + self.sequence_weight * sequence.mean()
+            return UDiffTextTerms(diffusion, local, sequence, loss)
 
 
 # SeqAcc

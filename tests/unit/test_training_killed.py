@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
@@ -13,6 +14,7 @@ from anytext_lib.cli import main
 from anytext_lib.files import data_folder
 from anytext_lib.training.cli import find_config
 from anytext_lib.training.run_files import checkpoints_in
+from tests.unit.two_processes import apart, command, command_that_dies, together
 
 EVERY = 2
 
@@ -45,6 +47,22 @@ def test_sigkill_inside_the_first_epoch_loses_at_most_the_steps_between_two_save
     assert main(arguments(tmp_path, "--max_steps", str(step + 1), "--ckpt_path", "last")) == 0
     said = capsys.readouterr().out
     assert f"step {step + 1}/{step + 1}, epoch 0" in said and f"step {step}/" not in said
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_when_one_is_killed_while_saving(tmp_path):
+    """DDP: the first is killed by SIGKILL when half of its second checkpoint is written, the second ends with it."""
+    options = ("--devices", "2", "--batch_size", "1", "--max_steps", "4", "--save_steps", "2", "--save_epochs", "0")
+    killed, other = apart((command_that_dies, "auto", str(tmp_path / "killed"), *options))
+    folder = tmp_path / "killed" / "run" / "checkpoints"
+    assert killed == -signal.SIGKILL and other != 0
+    assert [path.name for path in checkpoints_in(folder)] == ["step=0000002.ckpt"] and list(folder.glob(".*.partial"))
+    together((command, "auto", str(tmp_path / "killed"), *options, "--ckpt_path", "last"))
+    assert not list(folder.glob(".*.partial"))
+    states = [torch.load(path, weights_only=True) for path in checkpoints_in(folder)]
+    assert [state["global_step"] for state in states] == [2, 4]
+    done = [state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] for state in states]
+    assert done == [2, 4] and all(value.isfinite().all() for value in states[1]["state_dict"].values())
 
 
 def test_the_large_configuration_saves_inside_its_epoch():

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from safetensors import SafetensorError
 
 from anytext_lib.adapters.low_rank import attached
 from anytext_lib.errors import AnyTextError, OptionError
 from anytext_lib.files import find_sample
-from anytext_lib.training.callbacks.average import EverySteps, averaged_weights
+from anytext_lib.training.callbacks.average import EverySteps, averaged_weights, takes_part
 from anytext_lib.training.low_rank_run import export_low_rank
 from anytext_lib.training.run_files import RunStateError, checkpoints_in, remove_partial, write_message
 
@@ -148,14 +148,14 @@ class ExportModel(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         step = trainer.global_step
-        if step in self.at_steps and step != self.written:
+        if step in self.at_steps and step != self.written and takes_part(trainer, module):
             self.written = step  # several batches can make one step
             self._write(trainer, module, f"model_step={step}")
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._write(trainer, module, "model")
+        if takes_part(trainer, module):
+            self._write(trainer, module, "model")
 
-    @rank_zero_only
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule, name: str) -> None:
         folder = Path(trainer.default_root_dir) / name
         with averaged_weights(trainer, module):
@@ -164,10 +164,13 @@ class ExportModel(pl.Callback):
             export_low_rank(updates, folder.parent, name.replace("model", "lora"))
             return
         fresh = folder.with_name(f".{name}.partial")
-        shutil.rmtree(fresh, ignore_errors=True)
+        if trainer.is_global_zero:
+            shutil.rmtree(fresh, ignore_errors=True)
         try:
             with averaged_weights(trainer, module):
                 module.model.save_pretrained(fresh)
+            if not trainer.is_global_zero:
+                return
             _carry_defaults(module.hparams.get("model"), fresh)
             shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from anytext_lib.losses import NonFiniteError
+from anytext_lib.models.sharding import whole
 from anytext_lib.training.callbacks.average import EverySteps
 from anytext_lib.training.run_files import RunFolder
 
@@ -54,7 +55,7 @@ class GradientNorms(pl.Callback):
         for group, members in module.trained.items():
             grads = [p.grad for _, p in members if p.grad is not None]
             if grads:
-                norms[group] = torch.stack(torch._foreach_norm(grads)).norm()
+                norms[group] = whole(torch.stack(torch._foreach_norm(grads)).norm())
         if not norms:
             return
         norms["all"] = torch.stack(list(norms.values())).norm()
@@ -225,7 +226,7 @@ def advice(trainer: pl.Trainer, module: pl.LightningModule) -> str:
     if h.get("monitor_every", 0):
         found.append("monitor_every 0: no decoded pictures for terms that are only watched")
     if trainer.world_size == 1:
-        found.append("several GPUs with trainer.strategy fsdp: weights, gradients and optimizer are shared out")
+        found.append("several GPUs with trainer.strategy fsdp2: weights, gradients and optimizer are shared out")
     return "\n".join(["CUDA is out of memory. What takes less, in this run:", *(f"  - {line}" for line in found)])
 
 

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.errors import OptionError
@@ -19,7 +19,7 @@ from anytext_lib.generation import sample_images
 from anytext_lib.losses.step import text_region
 from anytext_lib.models.freezing import eval_mode
 from anytext_lib.ocr.judge import JUDGES, Judge
-from anytext_lib.training.callbacks.average import EverySteps, Measurement, averaged_weights
+from anytext_lib.training.callbacks.average import EverySteps, Measurement, averaged_weights, takes_part
 
 GAP, HEAD = 4, 18  # pixels between pictures, and above them for the names of the columns
 
@@ -90,15 +90,16 @@ class ImageLogger(pl.Callback):
         self.due = EverySteps(self.every, trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx) -> None:
-        if self.due.due(trainer):
+        if self.due.due(trainer) and takes_part(trainer, module):
             self.write(trainer, module, batch)
 
-    @rank_zero_only
     def write(self, trainer: pl.Trainer, module: pl.LightningModule, batch: AnyTextBatch) -> None:
         """Make the picture of this step now."""
         batch = self._shown(trainer, module, batch)
         with averaged_weights(trainer, module), eval_mode(module.model), torch.no_grad():
             columns = self.columns(module.model, batch)
+        if not trainer.is_global_zero:
+            return
         reader = module.instruments.recognizer
         picture = grid(columns, self.images)
         folder = Path(trainer.default_root_dir) / "images"

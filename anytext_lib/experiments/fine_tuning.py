@@ -52,11 +52,11 @@ def scenes(seed: int, split: str, count: int) -> SceneDataset:
 
 
 def build_module(profile: Sizes, seed: int, device: str, terms: Sequence[Term] = (SIMPLE,),
-                 start: str | None = None) -> AnyText2Training:
-    """A fresh copy of a starting point on its device, ready to train with ``terms``; scenes are looked up in caches,
-    so that what is timed is the training alone."""
+                 start: str | None = None, **options: Any) -> AnyText2Training:
+    """A fresh copy of a starting point on its device, ready to train with ``terms`` and other options of
+    AnyText2Training; scenes are looked up in caches, so that what is timed is the training alone."""
     module = AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start)), seed=seed, terms=terms,
-                              learning_rate=profile.learning_rate, lr_schedule="one_cycle").to(device)
+                              learning_rate=profile.learning_rate, lr_schedule="one_cycle", **options).to(device)
     module.share_caches(*caches(profile, start, device))
     return module.train()
 

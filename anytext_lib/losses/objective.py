@@ -160,7 +160,8 @@ class AnyText2Objective:
         alphas_cumprod: (T,) abar of the training schedule; or a scheduler of diffusers, DDPMScheduler or
             FlowMatchEulerDiscreteScheduler for instance; or a Process, such as RectifiedFlow().
         decode: latents (B, C, h, w) -> images (B, 3, H, W), differentiable; clamped to [-1, 1] here.  For Stable
-            Diffusion: ``lambda z: vae.decode(z / vae.config.scaling_factor).sample``.
+            Diffusion: ``lambda z: vae.decode(z / vae.config.scaling_factor).sample``, or ``PatchDecoder(vae)``, which
+            decodes only around the lines (``anytext_lib.models.patch_decoder``).
         prediction_type: "epsilon", "sample" or "v_prediction"; by default what the scheduler says, "epsilon" for
             a tensor.  For a flow give its scheduler, or RectifiedFlow(), in the place of abar.
         loss_alpha, loss_beta: weights of the OCR and CTC terms; 0 switches a term off and saves its cost.
@@ -174,7 +175,7 @@ class AnyText2Objective:
             negative.
     """
 
-    def __init__(self, recognizer, alphas_cumprod, decode: Callable[[torch.Tensor], torch.Tensor],
+    def __init__(self, recognizer, alphas_cumprod, decode: Callable[..., torch.Tensor],
                  prediction_type: str | None = None, loss_alpha: float = 0.003, loss_beta: float = 0.0,
                  latin_weight: float = 1.0, with_step_weight: bool = True, weighting: Weighting = abar,
                  on_bad_line: str = "raise"):

@@ -33,7 +33,9 @@ class Instruments:
 
     Attributes:
         process: of the noise, see ``anytext_lib.diffusion``.
-        decode: latents (B, C, h, w) -> images (B, 3, H, W), differentiable; clamped to [-1, 1] by the step.
+        decode: latents (B, C, h, w) -> images (B, 3, H, W), differentiable; clamped to [-1, 1] by the step.  One that
+            has ``only_lines``, as ``models.patch_decoder.PatchDecoder``, is given the lines as well and need not show
+            anything else.
         recognizer: ``recognizer(crops)`` has ``.features`` (L, T, D) and ``.logits`` (L, T, K);
             ``recognizer.charset.encode(text)`` gives class ids.  None for losses that do not read.
         latin_weight: weight of lines in 'Latin'; every other language has 1.
@@ -43,7 +45,7 @@ class Instruments:
     """
 
     process: Process
-    decode: Callable[[torch.Tensor], torch.Tensor] | None = None
+    decode: Callable[..., torch.Tensor] | None = None
     recognizer: Any = None
     latin_weight: float = 1.0
     on_bad_line: str = "raise"
@@ -57,6 +59,11 @@ class Instruments:
         if getattr(self.recognizer, "skips_padding", False):
             return self.recognizer(crops, crop_widths(lines, size))
         return self.recognizer(crops)
+
+    def show(self, latents: torch.Tensor, lines: TextLines) -> torch.Tensor:
+        """Pictures (B, 3, H, W) of latents (B, C, h, w), right at least where the lines stand."""
+        assert self.decode is not None
+        return self.decode(latents, lines) if getattr(self.decode, "only_lines", False) else self.decode(latents)
 
     @torch.no_grad()
     def features(self, images: torch.Tensor, lines: TextLines) -> torch.Tensor:
@@ -201,13 +208,13 @@ class Step:
 
     @once
     def decoded(self) -> torch.Tensor:
-        """(U, 3, H, W) in [-1, 1]: the estimates of the samples with lines, as pictures."""
-        samples, images = self.places[0], self.batch.images
+        """(U, 3, H, W) in [-1, 1]: the estimates of the samples with lines, as pictures; see ``Instruments.show``."""
+        (samples, inside), images = self.places, self.batch.images
         self.checks.add("reading terms: images", images)
         gain = self.instruments.process.amplification(self.t[samples])
         self.checks.add("reading terms: amplification of the estimate of x0", gain, samples, BLIND)
         with torch.autocast(self.output.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            decoded = self.instruments.decode(self.estimate(samples))
+            decoded = self.instruments.show(self.estimate(samples), inside)
         require_shape("decode(x0)", decoded, (len(samples), *images.shape[1:]))
         self.checks.add("reading terms: decoded x0", decoded, samples)
         return decoded.to(torch.promote_types(decoded.dtype, torch.float32)).clamp(-1, 1)

@@ -91,6 +91,23 @@ def crop_widths(lines: TextLines, image_size: tuple[int, int], height: int = 48,
     return [_fitted_width(_upright_size(crop_size(quad, image_size)), height, width) for quad in lines.quads]
 
 
+def footprint(quad: torch.Tensor, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) in pixels, ends excluded: the part of the image that ``crop_lines`` looks at.
+
+    Args:
+        quad: (4, 2) of a readable line. ``image_size``: (H, W).
+    """
+    points = torch.empty(*crop_size(quad, image_size), 2)
+    _write_grid(points, quad, image_size)
+    corners = points[[0, 0, -1, -1], [0, -1, 0, -1]]
+    found: list[int] = []
+    for length, place in zip(image_size, corners.T.flip(0), strict=True):
+        pixels = (place + 1) / 2 * (length - 1)
+        first = min(max(0, math.floor(float(pixels.min()))), length - 1)
+        found += [first, max(first + 1, min(length, math.floor(float(pixels.max())) + 2))]
+    return found[0], found[1], found[2], found[3]
+
+
 def _complaint(lines: TextLines, i: int, batch: int, height: int, width: int) -> str | None:
     where = f"line {i} ({lines.texts[i]!r})"
     image, quad = int(lines.image_index[i]), lines.quads[i]

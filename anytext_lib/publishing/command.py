@@ -79,7 +79,7 @@ def _run_parser() -> ArgumentParser:
 
 def _experiment_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Run a recorded experiment again.")
-    parser.add_argument("name", type=Literal["ocr_losses", "objectives", "beyond"], help="the experiment")
+    parser.add_argument("name", type=Literal["ocr_losses", "objectives", "beyond", "patches"], help="the experiment")
     parser.add_argument("--profile", type=str, default="default", help="quick, default or gpu")
     parser.add_argument("--out", type=Path | None, help="folder of the results (default: build/experiments/NAME)")
     parser.add_argument("--seeds", type=int | None, help="number of seeds (default: the profile's)")

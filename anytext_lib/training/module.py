@@ -24,6 +24,7 @@ from anytext_lib.losses.terms import TermError, ctc, make_term, ocr, region, sim
 from anytext_lib.losses.weights import Weighting, WeightingError, make_weighting
 from anytext_lib.models import freezing
 from anytext_lib.models.anytext2 import Conditions
+from anytext_lib.models.patch_decoder import PatchDecoder
 from anytext_lib.models.sharding import is_sharded, shard
 from anytext_lib.models.text_embedding import style_crops
 from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
@@ -139,6 +140,11 @@ class AnyText2Training(DiffusionTraining):
         encoder_cache: likewise, MiB of latents, of the masked pictures' too, and of features of the glyph lines and, if
             their recogniser is frozen, of the font hints (about 80 KiB a scene of the mini models). With either cache a
             resumed run agrees with an uninterrupted one to float precision only.
+        decode_patches: decode only around the lines for the terms that read, with a margin of so many cells of each
+            level of the decoder: 2 lose little (see README). By default whole pictures are decoded, as upstream does.
+        decode_background: share of the background that is decoded then, without gradient, to estimate the statistics
+            of group norms; 1 takes them from the whole picture.
+        decode_checkpointing: recompute the decoder's activations in the backward pass of the terms that read.
         sd_locked: keep the decoder of the UNet frozen.
         unlock_qkv: train q, k and v of the UNet's cross-attention.
         style_ocr_trainable: train the style recogniser.
@@ -166,7 +172,8 @@ class AnyText2Training(DiffusionTraining):
                  loss_beta: float = 0.0, loss_start: int = 0, loss_ramp: int = 0, latin_weight: float = 1.0,
                  with_step_weight: bool = True, weighting: str | dict[str, Any] | None = None,
                  region_weight: float = 1.0, monitor_every: int = 0, reference_cache: float = 0.0,
-                 encoder_cache: float = 0.0,
+                 encoder_cache: float = 0.0, decode_patches: int | None = None, decode_background: float = 0.125,
+                 decode_checkpointing: bool = False,
                  sd_locked: bool = True, unlock_qkv: bool = False, style_ocr_trainable: bool = True,
                  cond_stage_trainable: bool = False, train_all: bool = False, lora_rank: int = 0,
                  lora_alpha: float | None = None,
@@ -195,6 +202,10 @@ class AnyText2Training(DiffusionTraining):
             self.trained = freezing.apply(self.model, **{name: self.hparams[name] for name in switches})
         if gradient_checkpointing:
             self.model.set_gradient_checkpointing()
+        if decode_checkpointing:
+            self.model.vae.enable_gradient_checkpointing()
+        self.decode = (self.model.decode if decode_patches is None else
+                       PatchDecoder(self.model.vae, decode_patches, decode_background))
         self.prediction_type = prediction_type or self.model.prediction_type
         self.instruments: Instruments | None = None
         self.prepared_on: torch.device | None = None
@@ -233,7 +244,7 @@ class AnyText2Training(DiffusionTraining):
         if self.prepared_on != self.device:
             process = process_of(self.model.alphas_cumprod, self.prediction_type)
             mib = self.hparams.reference_cache
-            self.instruments = Instruments(process, self.model.decode, self.model.reader, self.hparams.latin_weight,
+            self.instruments = Instruments(process, self.decode, self.model.reader, self.hparams.latin_weight,
                                            "count", ReferenceCache(mib) if mib > 0 else None)
             self.prepared_on = self.device
 

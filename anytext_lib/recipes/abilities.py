@@ -38,14 +38,14 @@ Draw = Callable[[AnyTextBatch], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Letters:
+class SeparatedLetters:
     """The letters of one line: (h, w) mask in {0, 1} in the box, and their RGB in 0..255."""
 
     mask: np.ndarray
     color: np.ndarray
 
 
-def letters(image: np.ndarray, quad: np.ndarray) -> Letters | None:
+def letters(image: np.ndarray, quad: np.ndarray) -> SeparatedLetters | None:
     """Separate letters from ground in the upright box around ``quad`` (4, 2), by Otsu's threshold on the distance from
     the ground's colour, the median around the box; None where nothing stands out.
 
@@ -66,7 +66,7 @@ def letters(image: np.ndarray, quad: np.ndarray) -> Letters | None:
     level, _ = cv2.threshold(np.uint8(far / far.max() * 255), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     mask = far > level / 255 * far.max()
     core = far >= np.quantile(far[mask], 0.6)  # away from the soft edges
-    return Letters(mask.astype(np.uint8), np.median(inside[core & mask], axis=0))
+    return SeparatedLetters(mask.astype(np.uint8), np.median(inside[core & mask], axis=0))
 
 
 def trimmed(mask: np.ndarray) -> np.ndarray:

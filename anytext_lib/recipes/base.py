@@ -6,7 +6,7 @@ trains the UNet and the caption encoder to draw scenes from their captions, and 
 training begins: the extra attentions are copies of the base's own, WriteNet is a copy of its encoder, and the outputs
 of WriteNet are zero as upstream's.  The text embedding is fresh, and neither its projections nor the layer that joins
 WriteNet's hints start at zero: behind outputs that are zero there is nothing to protect.  STYLE is the style recogniser
-that ``recipes.style`` has trained.
+that ``recipes.style_recogniser`` has trained.
 
 The scenes are drawn and encoded once, into OUTPUT/latents.npy and OUTPUT/captions.json.  An interrupted run goes on
 where it was.

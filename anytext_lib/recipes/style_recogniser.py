@@ -1,6 +1,6 @@
 """The mini model's style recogniser: PP-OCRv3, taught to tell the fonts of the scenes apart by their font hints.
 
-    python -m anytext_lib.recipes.style runs/style
+    python -m anytext_lib.recipes.style_recogniser runs/style
 
 A recogniser is trained to give the same features in every font, and so says little about the font: that is why AnyText2
 trains a second one along with the rest. On a CPU this is too slow for a long training (every line passes through it

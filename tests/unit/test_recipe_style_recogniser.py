@@ -9,7 +9,7 @@ from anytext_lib.data import data_folder
 from anytext_lib.data.fonts import load_fonts
 from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.recipes.base import fresh_model
-from anytext_lib.recipes.style import WEIGHTS, hints_and_fonts, main, scenes_of
+from anytext_lib.recipes.style_recogniser import WEIGHTS, hints_and_fonts, main, scenes_of
 
 
 def test_hints_come_with_the_fonts_of_their_lines():

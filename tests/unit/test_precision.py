@@ -77,13 +77,14 @@ def exact(begun, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("plugin", "least", "length"), [
-    (lambda: MixedPrecision("bf16-mixed", "cpu"), 0.95, 0.1), (lambda: MixedPrecision("16-mixed", "cpu"), 0.999, 0.01),
-    (BfloatWeights, 0.85, 0.25)], ids=["bf16-mixed", "16-mixed", "bf16-true"])
+    (lambda: MixedPrecision("bf16-mixed", "cpu"), 0.95, 0.1), (BfloatWeights, 0.85, 0.25),
+    pytest.param(lambda: MixedPrecision("16-mixed", "cpu"), 0.999, 0.01, marks=pytest.mark.slow),  # CPUs lack float16
+], ids=["bf16-mixed", "bf16-true", "16-mixed"])
 def test_loss_and_gradient_are_near_those_of_float32(begun, exact, tmp_path, plugin, least, length):
     """Lightning makes bf16-mixed of 16-mixed on a CPU; its plugin, scaler included, works there all the same.
 
-    Measured: terms off by 0.9%, 0.008% and 0.5%; cosine of the gradient .982, .9997 and .914, its length .95, 1.00
-    and .82 of that of float32.
+    Measured: terms off by 0.9%, 0.5% and 0.008%; cosine of the gradient .982, .914 and .9997, its length .95, .82 and
+    1.00 of that of float32.
     """
     module, recorder = run(copy.deepcopy(begun), tmp_path, [GradientNorms()], OPTIONS, max_steps=1, plugins=[plugin()])
     for key in ("t/sim", "t/ocr", "t/ctc", "t/loss"):
@@ -101,6 +102,7 @@ def test_loss_and_gradient_are_near_those_of_float32(begun, exact, tmp_path, plu
     assert moved, "the optimizer took its step"
 
 
+@pytest.mark.slow
 def test_a_step_that_overflows_in_float16_is_skipped(begun, tmp_path):
     """Scaled by 2^120 every gradient is infinite: the weights stay, the scale falls, and nothing is raised."""
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)

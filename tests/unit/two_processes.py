@@ -242,6 +242,7 @@ def assert_close(wanted: dict, found: dict) -> None:
     """To 1e-5 of the whole, and of every tensor."""
     assert set(wanted) <= set(found)
     wanted = {name: value.double() for name, value in wanted.items()}
+    found = {name: found[name].detach() for name in wanted}
     whole_norm = sum(float(w.square().sum()) for w in wanted.values()) ** 0.5
     error = sum(float((found[name] - w).square().sum()) for name, w in wanted.items()) ** 0.5
     assert error <= 1e-5 * whole_norm

@@ -32,11 +32,11 @@ from anytext_lib.models import AnyText2Model, read_config
 from anytext_lib.models.storage import load_part
 from anytext_lib.recipes.linear_start import linear_network, trained_parameters
 from anytext_lib.recipes.reconstruction import decoding_cost, measure, reading, sheet
-from anytext_lib.recipes.training_state import keep, lerp_average, resume
+from anytext_lib.recipes.training_state import lerp_average, resumable_steps
 from anytext_lib.scenes.rendering import Scene
-from anytext_lib.scenes.scene_dataset import MIXED, SceneDataset
+from anytext_lib.scenes.scene_dataset import SceneDataset
+from anytext_lib.training.module import learning_rate_factor
 
-SAVE_EVERY = 120.0  # seconds
 VALIDATION = (7, 8)  # seeds of the scenes that are measured
 LADDER_STEPS = 80
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -104,8 +104,8 @@ def autoencoder_loss(model: AutoencoderKL, images: torch.Tensor, recipe: Recipe,
 
 def mixed_scenes(count: int, split: str, seed: int) -> list[Scene]:
     """Scenes of one or two lines, 64 x 192 pixels, in twelve fonts and any colours, a tenth of the words Chinese."""
-    data = SceneDataset(seed=seed, split=split, epoch_length=count, style=MIXED, two_lines=0.4, chinese=0.1,
-                        cache=False)
+    data = SceneDataset(seed=seed, split=split, epoch_length=count, style="mixed", two_lines=0.4,
+                        chinese=0.1, cache=False)
     return [data.scene(i) for i in range(count)]
 
 
@@ -134,30 +134,18 @@ def train_autoencoder(model: AutoencoderKL, images: np.ndarray, recipe: Recipe, 
                                   recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(recipe.seed)
     parts = {"model": model, "average": average, "optimizer": optimizer}
-    first, seconds = resume(state, parts, generator)
-    begin, saved = time.process_time(), time.monotonic()
-    for step in range(first, recipe.steps):
-        optimizer.param_groups[0]["lr"] = recipe.learning_rate * _schedule(step, recipe)
+    losses: list[float] = []
+    for step in resumable_steps(recipe.steps, parts, generator, losses, state, log):
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate * learning_rate_factor(
+            step, "cosine", recipe.warmup, recipe.steps)
         loss = autoencoder_loss(model, random_crops(images, recipe, generator), recipe, generator)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         lerp_average(average, model, min(recipe.average, (1 + step) / (10 + step)))
-        now = time.process_time()
-        if step % 50 == 49 or step + 1 == recipe.steps:
-            log(f"step {step + 1} of {recipe.steps}: loss {loss.item():.4f}, {seconds + now - begin:.0f} s of CPU")
-        if state and (time.monotonic() - saved > SAVE_EVERY or step + 1 == recipe.steps):
-            saved = time.monotonic()
-            keep(state, parts, generator, step + 1, seconds + now - begin)
+        losses.append(loss.item())
     return average
-
-
-def _schedule(step: int, recipe: Recipe) -> float:
-    """Share of the highest learning rate."""
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    return 0.5 + 0.5 * math.cos(math.pi * (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1))
 
 
 @torch.no_grad()
@@ -253,11 +241,15 @@ def starting_model(autoencoder: AutoencoderKL, config: str | Mapping = "mini2", 
     torch.manual_seed(seed)
     model = AnyText2Model.from_config(config)
     model.vae.load_state_dict(autoencoder.state_dict())
-    for part in (model.writenet, model.text_embedding):
-        for layer in part.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.any():
-                layer.reset_parameters()
+    reset_zero_layers(model.writenet, model.text_embedding)
     return model
+
+
+def reset_zero_layers(*parts: nn.Module) -> None:
+    """Give the convolutions and linear layers of ``parts`` whose weights are all zero random ones, as all others."""
+    for layer in (layer for part in parts for layer in part.modules()):
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.any():
+            layer.reset_parameters()
 
 
 def drawn_once(path: Path, count: int, seed: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import time
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,17 +29,17 @@ from torch import nn
 
 from anytext_lib.data.hints import image_caption
 from anytext_lib.diffusion import VariancePreserving
+from anytext_lib.errors import OptionError
 from anytext_lib.files import atomic_path, write_json
 from anytext_lib.models import AnyText2Model
 from anytext_lib.models.attnx import copy_attentions, set_attnx_scale
 from anytext_lib.models.storage import load_part
-from anytext_lib.recipes.autoencoder import WEIGHTS, mixed_scenes
-from anytext_lib.recipes.mini import COLOR_GAIN, COLOR_WEIGHT
-from anytext_lib.recipes.training_state import keep, lerp_average, resume
+from anytext_lib.recipes.autoencoder import WEIGHTS, mixed_scenes, reset_zero_layers
+from anytext_lib.recipes.mini import renew_colors
+from anytext_lib.recipes.training_state import lerp_average, resumable_steps
 from anytext_lib.scenes.rendering import scene_batch
 from anytext_lib.training.module import learning_rate_factor
 
-SAVE_EVERY = 120.0  # seconds
 PIECE = 200  # scenes that are drawn and encoded at a time
 
 
@@ -74,11 +74,7 @@ def fresh_model(autoencoder: Path, style: Path | None = None, config: str = "min
     load_part(model.vae, autoencoder / WEIGHTS)
     if style is not None:
         load_part(model.text_embedding.style_recognizer, style)
-    projection = model.text_embedding.color_proj
-    projection[0].reset_parameters()
-    with torch.no_grad():
-        projection[0].weight *= COLOR_WEIGHT
-        projection[1].weight *= COLOR_GAIN
+    renew_colors(model)
     return model
 
 
@@ -89,26 +85,38 @@ def encoded_scenes(folder: Path, model: AnyText2Model, count: int, seed: int,
 
     The latents are the posterior's means. Pieces that an earlier run has drawn are not drawn again.
     """
-    pieces, captions = folder / "pieces", []
-    pieces.mkdir(parents=True, exist_ok=True)
-    whole = folder / "latents.npy"
-    if whole.exists():
-        return np.load(whole, mmap_mode="r"), json.loads((folder / "captions.json").read_text())
-    for first in range(0, count, PIECE):
-        file = pieces / f"{first}.npy"
-        scenes_of = folder / "pieces" / f"{first}.json"
-        if not scenes_of.exists():
-            scenes = mixed_scenes(min(PIECE, count - first), "train", seed * 1_000_000 + first)
-            latents = torch.cat([model.encode(part, sample=False) for part in scene_batch(scenes)[0].split(20)])
-            np.save(file, latents.half().numpy())
-            rng = np.random.default_rng([seed, first])
-            write_json(scenes_of, [image_caption(scene.caption, rng) for scene in scenes])
-            log(f"{first + len(scenes)} of {count} scenes drawn")
-        captions += json.loads(scenes_of.read_text())
-    with atomic_path(whole) as new, open(new, "wb") as out:
-        np.save(out, np.concatenate([np.load(pieces / f"{first}.npy") for first in range(0, count, PIECE)]))
-    write_json(folder / "captions.json", captions)
-    return np.load(whole, mmap_mode="r"), captions
+    whole, told, pieces = folder / "latents.npy", folder / "captions.json", folder / "pieces"
+    if not whole.exists():
+        pieces.mkdir(parents=True, exist_ok=True)
+        firsts = range(0, count, PIECE)
+        for first in firsts:
+            if not (pieces / f"{first}.json").exists():
+                scenes = mixed_scenes(min(PIECE, count - first), "train", seed * 1_000_000 + first)
+                latents = torch.cat([model.encode(part, sample=False) for part in scene_batch(scenes)[0].split(20)])
+                np.save(pieces / f"{first}.npy", latents.half().numpy())
+                rng = np.random.default_rng([seed, first])
+                write_json(pieces / f"{first}.json", [image_caption(scene.caption, rng) for scene in scenes])
+                log(f"{first + len(scenes)} of {count} scenes drawn")
+        write_json(told, [caption for first in firsts
+                          for caption in json.loads((pieces / f"{first}.json").read_text(encoding="utf-8"))])
+        with atomic_path(whole) as new, open(new, "wb") as out:
+            np.save(out, np.concatenate([np.load(pieces / f"{first}.npy") for first in firsts]))
+        shutil.rmtree(pieces)
+    return np.load(whole, mmap_mode="r"), json.loads(told.read_text(encoding="utf-8"))
+
+
+def require_same_recipe(file: Path, recipe: BaseRecipe) -> None:
+    """Note the recipe of a folder, or see that it is the one that is noted.
+
+    Raises:
+        OptionError: the folder holds scenes and steps of another recipe.
+    """
+    wanted = asdict(recipe)
+    noted = json.loads(file.read_text(encoding="utf-8")) if file.exists() else wanted
+    other = [f"{name} {noted.get(name)}" for name, value in wanted.items() if noted.get(name) != value]
+    if other:
+        raise OptionError(f"{file.parent} was begun with {', '.join(other)}: give the same, or another folder")
+    write_json(file, wanted)
 
 
 class Base(nn.Module):
@@ -145,9 +153,8 @@ def train_base(model: AnyText2Model, latents: np.ndarray, captions: Sequence[str
     process = VariancePreserving(model.alphas_cumprod, model.prediction_type)
     generator = torch.Generator().manual_seed(recipe.seed)
     parts = {"base": base, "average": average, "optimizer": optimizer}
-    first, seconds = resume(state, parts, generator)
-    begin, saved, shown = time.process_time(), time.monotonic(), []
-    for step in range(first, recipe.steps):
+    losses: list[float] = []
+    for step in resumable_steps(recipe.steps, parts, generator, losses, state, log, every=100):
         optimizer.param_groups[0]["lr"] = recipe.learning_rate * learning_rate_factor(
             step, "cosine", recipe.warmup, recipe.steps)
         rows = torch.randint(len(latents), (recipe.batch_size,), generator=generator).tolist()
@@ -162,13 +169,7 @@ def train_base(model: AnyText2Model, latents: np.ndarray, captions: Sequence[str
         nn.utils.clip_grad_norm_(base.parameters(), 1.0)
         optimizer.step()
         lerp_average(average, base, min(recipe.average, (1 + step) / (10 + step)))
-        shown.append(loss.item())
-        spent = seconds + time.process_time() - begin
-        if step % 100 == 99 or step + 1 == recipe.steps:
-            log(f"step {step + 1} of {recipe.steps}: loss {np.mean(shown[-100:]):.4f}, {spent:.0f} s of CPU")
-        if state and (time.monotonic() - saved > SAVE_EVERY or step + 1 == recipe.steps):
-            saved = time.monotonic()
-            keep(state, parts, generator, step + 1, spent)
+        losses.append(loss.item())
     base.load_state_dict(average.state_dict())
     return begin_anytext2(model)
 
@@ -178,9 +179,7 @@ def begin_anytext2(model: AnyText2Model) -> AnyText2Model:
     copy_attentions(model.unet)
     set_attnx_scale(model.unet, 1.0)
     model.writenet.copy_encoder(model.unet)
-    for layer in (model.writenet.fuse_block, *model.text_embedding.modules()):
-        if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.any():
-            layer.reset_parameters()
+    reset_zero_layers(model.writenet.fuse_block, model.text_embedding)
     return model.requires_grad_(False).eval()
 
 
@@ -201,10 +200,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(text, flush=True)
 
     output.mkdir(parents=True, exist_ok=True)
+    require_same_recipe(output / "recipe.json", recipe)
     model = fresh_model(autoencoder, style, config, recipe.seed)
     latents, captions = encoded_scenes(output, model, recipe.scenes, recipe.seed, log)
     train_base(model, latents, captions, recipe, output / "state.pt", log).save_pretrained(output / "model")
-    write_json(output / "recipe.json", asdict(recipe))
     return 0
 
 

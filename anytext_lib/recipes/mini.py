@@ -59,15 +59,20 @@ def renew_text_path(model: AnyText2Model, window: int = WINDOW, seed: int = 0) -
     torch.manual_seed(seed)
     config = {**model.config, "text_encoder": {**model.config["text_encoder"], "max_position_embeddings": window}}
     renewed = AnyText2Model.from_config(config, model.tokenizer)
-    projection = renewed.text_embedding.color_proj
-    projection[0].reset_parameters()
-    with torch.no_grad():
-        projection[0].weight *= COLOR_WEIGHT
-        projection[1].weight *= COLOR_GAIN
+    renew_colors(renewed)
     fresh = ("text_encoder.", "text_embedding.color_proj.")
     renewed.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith(fresh)},
                             strict=False)
     return renewed
+
+
+def renew_colors(model: AnyText2Model) -> None:
+    """Give the projection of colours fresh weights, a small W and a large gain."""
+    projection = model.text_embedding.color_proj
+    projection[0].reset_parameters()
+    with torch.no_grad():
+        projection[0].weight *= COLOR_WEIGHT
+        projection[1].weight *= COLOR_GAIN
 
 
 def held_out(count: int, split: str = "test", batch_size: int = 32) -> Iterator[AnyTextBatch]:

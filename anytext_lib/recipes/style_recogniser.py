@@ -12,7 +12,6 @@ where it was.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +28,10 @@ from anytext_lib.data.sample import SampleConfig, build_sample
 from anytext_lib.files import atomic_path, write_json
 from anytext_lib.models.text_embedding import style_crops
 from anytext_lib.ocr.network import PPOCRv3Network
-from anytext_lib.recipes.training_state import keep, resume
+from anytext_lib.recipes.training_state import resumable_steps
 from anytext_lib.scenes.scene_dataset import SIZE, SceneDataset, scene_record
 from anytext_lib.training.module import learning_rate_factor
 
-SAVE_EVERY = 60.0  # seconds
 HINTS = SampleConfig(image_size=SIZE, font_hint_prob=1.0, max_lines=2, position_jitter=False)
 WEIGHTS = "style_recognizer.safetensors"
 LOUDER = 50.0  # learning rate of the new linear layer over that of the recogniser
@@ -83,9 +81,8 @@ def train_style(recipe: StyleRecipe, state: Path | None = None, log: Callable[[s
         {"params": model.linear.parameters(), "factor": LOUDER}], recipe.learning_rate)
     scenes = scenes_of("train", recipe.seed, recipe.steps * recipe.scenes_a_step)
     parts, generator = {"model": model, "optimizer": optimizer}, torch.Generator()
-    first, seconds = resume(state, parts, generator)
-    begin, saved, right = time.process_time(), time.monotonic(), []
-    for step in range(first, recipe.steps):
+    right: list[float] = []
+    for step in resumable_steps(recipe.steps, parts, generator, right, state, log, "right", every=20):
         rate = recipe.learning_rate * learning_rate_factor(step, "cosine", recipe.warmup, recipe.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -97,12 +94,6 @@ def train_style(recipe: StyleRecipe, state: Path | None = None, log: Callable[[s
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         right.append((scores.argmax(1) == fonts).float().mean().item())
-        spent = seconds + time.process_time() - begin
-        if step % 20 == 19 or step + 1 == recipe.steps:
-            log(f"step {step + 1} of {recipe.steps}: {np.mean(right[-20:]):.3f} right, {spent:.0f} s of CPU")
-        if state and (time.monotonic() - saved > SAVE_EVERY or step + 1 == recipe.steps):
-            saved = time.monotonic()
-            keep(state, parts, generator, step + 1, spent)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -31,7 +32,7 @@ class Letters:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnLine:
+class DrawnLine(ABC):
     """What a line has besides its region.
 
     Attributes:
@@ -46,9 +47,9 @@ class DrawnLine:
     erase: bool = False
 
     @property
+    @abstractmethod
     def region(self) -> list[list[float]]:
         """Corners (x, y) in pixels of the picture."""
-        raise NotImplementedError
 
     def line(self, letters: Mapping[str, Letters]) -> Line:
         """The place as a line of a request; ``letters``: see ``Sketch``."""

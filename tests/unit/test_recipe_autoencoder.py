@@ -103,7 +103,7 @@ def test_the_constants_of_the_norms_are_not_trained(images):
 def test_a_run_that_was_stopped_ends_where_one_in_one_go_does(tmp_path, images, monkeypatch):
     whole = train_model(tmp_path, images, SHORT, log=silent)
     (tmp_path / "state.pt").unlink()
-    monkeypatch.setattr("anytext_lib.recipes.autoencoder.SAVE_EVERY", -1.0)
+    monkeypatch.setattr("anytext_lib.recipes.training_state.SAVE_EVERY", -1.0)
 
     calls = []
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from anytext_lib.data import data_folder
+from anytext_lib.errors import OptionError
 from anytext_lib.models import AnyText2Model
-from anytext_lib.recipes import base
+from anytext_lib.recipes import base, training_state
 from anytext_lib.recipes.base import Base, BaseRecipe, begin_anytext2, encoded_scenes, fresh_model, main, train_base
 from anytext_lib.recipes.training_state import lerp_average
 
@@ -52,7 +53,7 @@ def test_a_run_that_goes_on_equals_one_that_was_not_stopped(drawn, tmp_path, mon
 
     whole, calls, state = run(), [], tmp_path / "state.pt"
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(base, "SAVE_EVERY", -1.0)
+        patched.setattr(training_state, "SAVE_EVERY", -1.0)
         patched.setattr(base, "lerp_average", stop_at_the_third)
         run(state)
     assert torch.load(state, weights_only=True)["step"] == 2
@@ -88,4 +89,6 @@ def test_the_command_writes_a_model_that_training_begins_with(tmp_path):
     model = AnyText2Model.from_pretrained(tmp_path / "base" / "model")
     assert model.config["text_encoder"]["max_position_embeddings"] == 32
     assert {path.name for path in Path(tmp_path / "base").iterdir()} == {
-        "model", "state.pt", "latents.npy", "captions.json", "pieces", "recipe.json"}
+        "model", "state.pt", "latents.npy", "captions.json", "recipe.json"}
+    with pytest.raises(OptionError, match="was begun with scenes 4: give the same, or another folder"):
+        main([str(tmp_path / "base"), "--autoencoder", str(AUTOENCODER), *options, "--scenes", "6"])

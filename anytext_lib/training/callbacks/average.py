@@ -133,7 +133,7 @@ class Measurement(pl.Callback, ABC):
 
 
 def at_least_float32(weight: torch.Tensor) -> torch.Tensor:
-    """A copy of a weight."""
+    """A copy of a weight, bfloat16 and float16 as float32."""
     return weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True)
 
 

@@ -15,8 +15,8 @@ from anytext_lib.benchmark.items import picture_names, write_items
 from anytext_lib.benchmark.published import MAX_LINES, PROTOCOLS, language_of
 from anytext_lib.benchmark.shards import SetPlan
 from anytext_lib.data.anyword import AnnotatedImage
-from anytext_lib.errors import AnyTextError, MissingFileError
-from anytext_lib.evaluation.image_metrics import evaluate_clip, evaluate_fid
+from anytext_lib.errors import MissingFileError
+from anytext_lib.evaluation.image_metrics import NoCaptionError, evaluate_clip, evaluate_fid
 from anytext_lib.evaluation.networks import MetricWeightsError
 from anytext_lib.evaluation.ocr import evaluate_ocr
 from anytext_lib.files import print_report
@@ -87,9 +87,5 @@ def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """A result, or why there is none; whatever else is wrong is an error."""
     try:
         return measure()
-    except (MetricWeightsError, MissingFileError) as error:
+    except (MetricWeightsError, MissingFileError, NoCaptionError) as error:
         return {"missing": str(error)}
-    except AnyTextError as error:
-        if "has a caption" in str(error):
-            return {"missing": str(error)}
-        raise

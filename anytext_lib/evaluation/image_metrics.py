@@ -54,6 +54,10 @@ from anytext_lib.files import print_report
 Report = Callable[[str], None]
 
 
+class NoCaptionError(OptionError):
+    """No entry has a caption that its pictures could be compared with."""
+
+
 def evaluate_fid(real: str | os.PathLike, fake: str | os.PathLike, output: str | os.PathLike,
                  weights: str | os.PathLike | None = None, network: nn.Module | None = None,
                  sizes: Sequence[int] = (), given: Mapping[str, Any] | None = None, batch: int = 16,
@@ -229,13 +233,13 @@ def evaluate_clip(annotations: str | os.PathLike, images: str | os.PathLike | No
 
     Raises:
         MetricWeightsError: there are no weights. FileNotFoundError, AnyWordError: see ``find_pictures``.
-        OptionError: no entry has a caption.
+        NoCaptionError: no entry has a caption.
     """
     given = _given(given)
     pictures, missing = find_pictures(annotations, images, per_item, skip_missing=skip_missing)
     captioned = [picture for picture in pictures if picture.caption.strip()]
     if not captioned:
-        raise OptionError(f"no entry of {annotations} has a caption, and CLIPScore compares pictures with captions")
+        raise NoCaptionError(f"no entry of {annotations} has a caption, and CLIPScore compares pictures with captions")
     given_model = scorer.model if scorer is not None else None
     scorer = CLIPScorer.from_folder(weights) if scorer is None else scorer
     scorer.model.to(device)

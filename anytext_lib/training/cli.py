@@ -34,7 +34,7 @@ from anytext_lib.usage import HelpFormatter, usage_error
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SYSTEMS = {"anytext2": ("anytext_lib.training.cli", "AnyTextCLI"),
-           "udifftext": ("anytext_lib.udifftext.command", "UDiffTextCLI")}
+           "udifftext": ("anytext_lib.udifftext.cli", "UDiffTextCLI")}
 """Systems that a configuration may name as ``system``: module and class of the command line that trains it."""
 LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 SECTIONS = {"model": AnyText2Training, "data": AnyTextData, "trainer": pl.Trainer, "checkpoint": parts.Checkpoints,

@@ -30,8 +30,10 @@ from anytext_lib.udifftext.attention import (
     local_attention_loss,
     pick_tokens,
 )
+from anytext_lib.udifftext.label_encoder import PRINTABLE, Characters
 from anytext_lib.udifftext.model import character_quads
 from anytext_lib.udifftext.word_losses import sequence_loss
+from anytext_lib.udifftext.word_slots import WordReader
 
 Looked = list[list[tuple[int, torch.Tensor]]]
 """For each image its tokens: place in the context, and region (H, W) in {0, 1}."""
@@ -68,9 +70,23 @@ def local_loss(maps: list[torch.Tensor], looked: Looked) -> torch.Tensor:
 
 
 @per_line
-def sequence(step: Step, reader: Callable[[torch.Tensor], torch.Tensor], clamp: float | None = 1.0) -> torch.Tensor:
-    """(K,) L_str of the lines of the estimate, see ``sequence_loss``; ``reader``: crops -> scores (K, slots, C)."""
-    return sequence_loss(reader(step.crops), step.lines.texts, clamp)
+def sequence(step: Step, reader: Callable[[torch.Tensor], torch.Tensor] | None = None,
+             clamp: float | None = 1.0) -> torch.Tensor:
+    """(K,) L_str of the lines of the estimate, see ``sequence_loss``; a clamp of null clamps not.
+
+    `anytext fit --terms '[{name: anytext_lib.udifftext.attention_term.sequence, weight: 0.001, clamp: null}]'`.
+
+    Args:
+        reader: crops -> scores (K, slots, C), of texts of the 94 printable characters. None takes PP-OCRv3
+            (``word_slots``), and the space as well; lines with other characters then cost nothing.
+    """
+    if reader is not None:
+        return sequence_loss(reader(step.crops), step.lines.texts, clamp)
+    characters = Characters(PRINTABLE + " ")
+    texts = [text if set(text) <= set(characters.characters) else "" for text in step.lines.texts]
+    longest = max([len(text) for text in texts] + [1])
+    slots = WordReader(step.instruments.recognizer, characters, longest).slots_of(step.seen.logits)
+    return sequence_loss(slots, texts, clamp, characters)
 
 
 def finest(maps: list[torch.Tensor]) -> list[torch.Tensor]:

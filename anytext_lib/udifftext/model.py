@@ -1,6 +1,6 @@
 """UDiffText as one module: an inpainting UNet whose cross-attention looks at the characters of a word.
 
-The UNet sees the noisy latents, the mask of the text and the latents of the picture with the text's place blacked out:
+The UNet sees the noisy latents, the mask of the text and the latents of the picture with the text's place painted over:
 4 + 1 + 4 channels, as Stable Diffusion 2's inpainting model does.
 """
 
@@ -64,10 +64,11 @@ SIZES: dict[str, dict] = {
         "unet": _unet([320, 640, 1280, 1280], (0, 1, 2), [5, 10, 20, 20], 2048, 32, layers=2,
                       use_linear_projection=True),
         "vae": _vae([128, 256, 512, 512], 32, 0.18215, layers=2, attention=True),
-        "label_encoder": {}, "scheduler": SCHEDULE,
+        "label_encoder": {}, "scheduler": SCHEDULE, "masked_fill": "grey", "image_size": [512, 512],
     },
 }
-"""Arguments of diffusers' UNet2DConditionModel and AutoencoderKL, and of LabelEncoderConfig."""
+"""Arguments of diffusers' UNet2DConditionModel and AutoencoderKL, and of LabelEncoderConfig; ``masked_fill``, one of
+``FILLS``, black if there is none; ``image_size`` (H, W), what pictures are resized to before words are written."""
 
 
 # regions of characters
@@ -128,7 +129,10 @@ def character_segments(lines: TextLines, batch_size: int, size: tuple[int, int],
 
 CONFIG, WEIGHTS, LABELS = "udifftext.json", "diffusion_pytorch_model.safetensors", "label_encoder.safetensors"
 FORMAT = "anytext_lib.UDiffTextModel"
-TEXT_ATTENTION = ".attn2."
+TEXT_ATTENTION, TEXT_NORM = ".attn2.", ".norm2."
+FILLS = {"black": -1.0, "grey": 0.0}
+"""What stands in the place of the text in the masked picture, by the name that a configuration has for it; upstream
+multiplies the picture, in [-1, 1], with the mask, which is grey."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class UDiffTextModel(nn.Module):
         label_encoder: a pre-trained one; None makes one of the configured size with random weights.
 
     Raises:
-        ValueError: unknown name, or a label encoder of another width than the UNet's context.
+        ValueError: unknown name, a label encoder of another width than the UNet's context, or an unknown fill.
     """
 
     def __init__(self, config: str | Mapping = "mini", label_encoder: LabelEncoder | None = None):
@@ -178,6 +182,7 @@ class UDiffTextModel(nn.Module):
         if width != wanted:
             raise OptionError(f"the label encoder's tokens are {width} wide, the UNet's context {wanted}: they must "
                              "agree")
+        self.fill_masked(self.config.get("masked_fill", "black"))
         self.vae.requires_grad_(False).eval()
         self.label_encoder.freeze()
         self._abar = scaled_linear_abar(**self.config["scheduler"])
@@ -194,18 +199,37 @@ class UDiffTextModel(nn.Module):
         self.vae.eval()
         return self
 
-    def train_only_text_attention(self, everything: bool = False) -> dict[str, list[tuple[str, nn.Parameter]]]:
+    def fill_masked(self, name: str) -> None:
+        """Set what stands in the place of the text in the masked picture, one of ``FILLS``; saved with the model."""
+        if name not in FILLS:
+            raise OptionError(f"masked_fill is one of {', '.join(FILLS)}, got {name!r}")
+        self.config["masked_fill"] = name
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels of a side for each of the latents."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def grid(self) -> int:
+        """Height and width of pictures are multiples of it: the UNet halves the latents as often as it has levels."""
+        return self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    def train_only_text_attention(self, everything: bool = False,
+                                  norms: bool = False) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """Freeze all but the text cross-attention of the UNet (75.9 M parameters of the official size).
 
         Args:
             everything: train the whole UNet instead, for a base model from scratch.
+            norms: train the layer norms in front of that attention as well, as upstream (24,960 parameters).
 
         Returns:
             the trained parameters with their names, by group.
         """
         self.requires_grad_(False)
         trained = [(f"unet.{name}", p) for name, p in self.unet.named_parameters()
-                   if everything or TEXT_ATTENTION in f".{name}"]
+                   if everything or TEXT_ATTENTION in name
+                   or norms and TEXT_NORM in name.partition(".transformer_blocks.")[2]]
         for _, parameter in trained:
             parameter.requires_grad_(True)
         return {"unet" if everything else "text_attention": trained}
@@ -237,7 +261,7 @@ class UDiffTextModel(nn.Module):
         segments, valid = character_segments(lines, len(batch), tuple(images.shape[-2:]), length)
         mask = torch.zeros_like(images[:, :1]).index_add(
             0, lines.image_index.to(images.device, non_blocking=True), batch.positions).clamp(max=1)
-        masked = self.encode(torch.where(mask > 0, -1.0, images))
+        masked = self.encode(torch.where(mask > 0, FILLS[self.config["masked_fill"]], images))
         place = torch.cat([F.interpolate(mask, masked.shape[-2:]).to(masked), masked], dim=1)
         segments, valid = (part.to(images.device, non_blocking=True) for part in (segments, valid))
         return WordConditions(context, place, mask, segments, valid)

@@ -14,7 +14,7 @@ from anytext_lib.experiments.objectives import build_terms, detected, peak_mib
 from anytext_lib.experiments.plan import ExperimentPlan, read_table, weights_row
 from anytext_lib.losses import Objective, Term
 from anytext_lib.losses.step import text_region
-from anytext_lib.losses.terms import region, simple
+from anytext_lib.losses.terms import make_term, region, simple
 from anytext_lib.models import AnyText2Model
 from anytext_lib.randomness import draw_noise
 from anytext_lib.scenes.scene_dataset import SceneDataset
@@ -132,6 +132,24 @@ def test_sequence_term_reads_the_lines_slot_by_slot(module, batch):
     values = Objective([Term("sequence", read)])(noisy(module, batch)).terms["sequence"]
     assert values.lines.shape == (2,) and torch.allclose(values.lines, torch.tensor(95.0).log())
     assert torch.equal(values.samples, values.lines)
+
+
+def test_sequence_term_by_its_path_is_read_by_pp_ocr(module, batch):
+    """As `--terms` names it: without a clamp it pulls, with upstream's it does not pull words that are badly wrong."""
+    pulls = {}
+    for clamp in (None, 1.0):
+        term = make_term({"name": "anytext_lib.udifftext.attention_term.sequence", "clamp": clamp})
+        step = noisy(module, batch)
+        step.output.retain_grad()
+        values = Objective([term])(step).terms["sequence"]
+        values.lines.sum().backward()
+        pulls[clamp] = float(step.output.grad.abs().max())
+        assert (values.lines > 1).all() if clamp is None else (values.lines == 1).all()
+        module.zero_grad(set_to_none=True)
+    assert pulls[None] > 0 and pulls[1.0] == 0
+    other = replace(batch, lines=replace(batch.lines, texts=["\u6c34", batch.lines.texts[1]]))
+    lines = Objective([term])(noisy(module, other)).terms["sequence"].lines
+    assert lines[0] == 0 < lines[1]  # no slot of PARSeq's knows the character
 
 
 def test_only_the_finest_maps_are_looked_at():

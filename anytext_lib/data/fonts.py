@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from anytext_lib.data.anyword import languages
-from anytext_lib.data.texts import CHINESE, normal_text
+from anytext_lib.data.texts import CHINESE, JOINERS, normal_text
 from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.files import data_folder
 
-LANGUAGES = ("Latin", "Chinese")
+LANGUAGES = ("Latin", "Chinese", "Japanese", "Korean", "Arabic", "Hindi", "Bangla", "Thai")
 
 
 class UnknownFontError(AnyTextError, KeyError):
@@ -44,7 +44,7 @@ class FontFace:
         path: the file.
         family, style, character: e.g. 'Open Sans', 'Regular', 'sans serif'.
         licence, licence_path, source: SPDX name, text of the licence, package that it was taken from.
-        languages: what it is drawn for: ('Latin',) or ('Chinese',); Chinese fonts hold ASCII as well.
+        languages: what it is drawn for, of ``LANGUAGES``, as ('Latin',); all others hold ASCII as well.
         characters: every character that it has a glyph for.
     """
 
@@ -60,8 +60,8 @@ class FontFace:
     characters: frozenset[str]
 
     def missing(self, text: str) -> str:
-        """The characters of ``text`` that this font has no glyph for, each once, in order."""
-        return "".join(dict.fromkeys(c for c in text if c not in self.characters))
+        """The characters of ``text`` that this font has no glyph for, each once, in order; joiners need none."""
+        return "".join(dict.fromkeys(c for c in text if c not in self.characters and c not in JOINERS))
 
 
 def load_fonts(folder: str | os.PathLike | None = None) -> dict[str, FontFace]:
@@ -106,10 +106,11 @@ def font_path(name: str) -> Path:
 
 
 def fonts_for(text_or_language: str) -> list[str]:
-    """Return the names of the fonts for a language ('Latin' or 'Chinese'), or that have all glyphs of a text.
+    """Return the names of the fonts for a language, or that have all glyphs of a text.
 
-    The two names of languages stand for the languages; every other string is a text.  A text that a Latin font can
-    write gives only Latin fonts: the Latin letters of Chinese fonts are an afterthought.
+    The names of ``LANGUAGES`` stand for the languages; every other string is a text.  A text that a Latin font can
+    write gives only Latin fonts: the Latin letters of other fonts are an afterthought.  One that a Chinese font can
+    write gives no Japanese ones, whose characters have other forms.
 
     Raises:
         MissingGlyphError: no font can write the whole text.
@@ -120,8 +121,8 @@ def fonts_for(text_or_language: str) -> list[str]:
     able = [name for name, face in fonts.items() if not face.missing(text_or_language)]
     if not able:
         raise MissingGlyphError(_describe_gap(text_or_language, None))
-    latin = [name for name in able if "Latin" in fonts[name].languages]
-    return latin or able
+    preferred = ([name for name in able if language in fonts[name].languages] for language in ("Latin", "Chinese"))
+    return next(filter(None, preferred), able)
 
 
 def check_coverage(text: str, name: str) -> None:
@@ -141,7 +142,7 @@ def pil_font(font: str, size: float):
     """
     from PIL import ImageFont
 
-    return ImageFont.truetype(str(_font_file(font)), size, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(str(font_file(font)), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @functools.lru_cache(maxsize=512)
@@ -161,7 +162,7 @@ def _describe_gap(text: str, name: str | None) -> str:
     parts = []
     for character in missing:
         holders = [n for n, face in fonts.items() if character in face.characters]
-        if name is None and len(holders) == len(fonts):
+        if character in JOINERS or name is None and len(holders) == len(fonts):
             continue
         parts.append(f"{character!r} (U+{ord(character):04X}) is in {', '.join(holders) or 'no font'}")
     return f"{who}: {'; '.join(parts)}. Choose another font or leave these characters out"
@@ -176,13 +177,14 @@ def characters_of(font: str) -> frozenset[str]:
     from matplotlib.ft2font import FT2Font
 
     try:
-        return frozenset(map(chr, FT2Font(str(_font_file(font))).get_charmap()))
+        return frozenset(map(chr, FT2Font(str(font_file(font))).get_charmap()))
     except (RuntimeError, OSError) as error:
         raise UnknownFontError(f"{font!r} is not a font file that can be read ({error}): give a .ttf, .otf or "
                                ".ttc") from error
 
 
-def _font_file(font: str) -> Path:
+def font_file(font: str) -> Path:
+    """The file of a font that is given by name or by file; UnknownFontError if it is neither."""
     faces = load_fonts()
     if font in faces:
         return faces[font].path
@@ -239,23 +241,28 @@ def choose_font(text: str, language: str, rng: np.random.Generator | None = None
     """
     text = normal_text(text)
     own = (fonts or {}).get(language) or (fonts or {}).get("Chinese" if language in CHINESE else language) or ()
-    able = [font for font in own if set(text) <= characters_of(font)]
+    needed = frozenset(text) - JOINERS
+    able = [font for font in own if needed <= characters_of(font)]
     if own and not able:
         _warn_once(own[0], f"fonts for {language}", text)
     if rng is None and preferred is not None:
-        if set(text) <= characters_of(preferred):
+        if needed <= characters_of(preferred):
             return preferred
         _warn_once(preferred, "font", text)
     if not able:
-        able = _course_fonts_for(text)
+        able = _course_fonts_for(text, "Chinese" if language in CHINESE else language)
     return able[0] if rng is None else able[int(rng.integers(len(able)))]
 
 
 @functools.lru_cache(maxsize=4096)
-def _course_fonts_for(text: str) -> tuple[str, ...]:
-    if text in ("Latin", "Chinese"):  # fonts_for takes these two words for the languages
+def _course_fonts_for(text: str, language: str) -> tuple[str, ...]:
+    """Fonts of the course for a text; those of the language, where it is no Latin text and they can write it."""
+    if text in LANGUAGES:  # fonts_for takes these words for the languages
         return tuple(fonts_for("Latin"))
     try:
-        return tuple(fonts_for(text))
+        found, fonts = fonts_for(text), load_fonts()
+        if "Latin" in fonts[found[0]].languages:
+            return tuple(found)
+        return tuple(name for name in fonts_for(language) if not fonts[name].missing(text)) or tuple(found)
     except MissingGlyphError as error:
         raise MissingGlyphError(f"{error}, or give fonts that have them (fonts: language -> font files)") from None

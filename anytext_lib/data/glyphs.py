@@ -5,6 +5,9 @@ found from the metrics of a few sizes near the one that proportion predicts, and
 drawn; upstream opens the font at each step of a search, tries up to 99 widths of spacing, and draws and turns a whole
 layer for each line.  Upstream's letters may leave the polygon where they start left of their origin or are stacked;
 here they stay inside.
+
+Latin, Chinese, Japanese and Korean letters stand side by side as their widths say (Pillow's basic layout, the same on
+every machine); texts that need it are shaped, see ``shaping``.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from anytext_lib.data.fonts import typeface
-from anytext_lib.data.texts import normal_text
+from anytext_lib.data.shaping import draw_shaped, shape
+from anytext_lib.data.texts import joins, needs_shaping, normal_text, pieces
 
 LINE_SIZE = (80, 512)  # height and width of the picture of a line alone
 FILL = 0.9  # how much of it the text may take
@@ -73,12 +77,43 @@ def render_glyph_line(text: str, font: str) -> np.ndarray:
 
     height, width = LINE_SIZE
     text = normal_text(text)
-    face = typeface(font, line_font_size(text, font))
-    left, top, right, bottom = face.getbbox(text)
+    size = line_font_size(text, font)
+    left, top, right, bottom = text_box(text, font, size)
     picture = Image.new("1", (width, height))
     origin = ((width - (right - left)) // 2 - left, (height - (bottom - top)) // 2 - top)
-    ImageDraw.Draw(picture).text(origin, text, font=face, fill=1)
+    draw_text(ImageDraw.Draw(picture), origin, text, font, size, 1)
     return np.array(picture, np.uint8)
+
+
+def text_box(text: str, font: str, size: int) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a line in pixels, from the place at which ``draw_text`` is told to draw it.
+
+    Args:
+        font: a name of ``load_fonts()`` or a font file. ``size``: pixels per em.
+    """
+    if needs_shaping(text):
+        height, width = shape(text, font, size).ink.shape
+        return 0.0, 0.0, float(width), float(height)
+    return typeface(font, size).getbbox(text)
+
+
+def text_width(text: str, font: str, size: int) -> float:
+    """Pixels that a line takes."""
+    return text_box(text, font, size)[2] if needs_shaping(text) else typeface(font, size).getlength(text)
+
+
+def draw_text(pen, place: tuple[float, float], text: str, font: str, size: int, fill, baseline: bool = False) -> None:
+    """Draw a line with a ``PIL.ImageDraw``; one that is shaped begins on a whole pixel.
+
+    Args:
+        place: (x, y) that ``text_box`` counts from; with ``baseline``, of the left end of the baseline.
+        fill: as of Pillow.
+    """
+    if needs_shaping(text):
+        shaped = shape(text, font, size)
+        draw_shaped(pen, (place[0], place[1] - shaped.ascent * baseline), shaped, fill)
+    else:
+        pen.text(place, text, font=typeface(font, size), fill=fill, anchor="ls" if baseline else None)
 
 
 def line_font_size(text: str, font: str) -> int:
@@ -100,22 +135,27 @@ def fit_size(text: str, font: str, box: GlyphBox) -> int:
     Upstream searches sizes up to one less than the height of the box, and so does this.
     """
     cap = max(1, int(box.height - 1))
-    if not box.vertical:
+    if not stacked(text, box):
         return _largest(lambda size: _extent(text, font, size), (box.width, box.height), cap)
 
     def measure(size: int) -> tuple[float, float]:
-        extents = [_character_extent(character, font, size) for character in text]
+        extents = [_character_extent(character, font, size) for character in pieces(text)]
         return sum(h for _, h in extents), max(max(extent) for extent in extents)
 
     return _largest(measure, (box.width, box.height), cap)
 
 
+def stacked(text: str, box: GlyphBox) -> bool:
+    """Whether the characters are set upright, one below the other; where letters join, the line is turned instead."""
+    return box.vertical and not joins(text)
+
+
 def fit_spaces(text: str, font: str, size: int, box: GlyphBox) -> int:
-    """How many spaces go between the characters of a line that is not vertical: as many as fit into ``box``."""
+    """How many spaces go between the ``pieces`` of a line that is not stacked: as many as fit into ``box``."""
     def fits(count: int) -> bool:
         return _within(_extent(stretch(text, count), font, size), (box.width, box.height))
 
-    gap = (len(text) - 1) * typeface(font, size).getlength(" ")
+    gap = (len(pieces(text)) - 1) * text_width(" ", font, size)
     if gap <= 0:
         return 0
     count = max(0, int((box.width - _extent(text, font, size)[0]) / gap))
@@ -127,8 +167,8 @@ def fit_spaces(text: str, font: str, size: int, box: GlyphBox) -> int:
 
 
 def stretch(text: str, spaces: int) -> str:
-    """``text`` with ``spaces`` spaces between its characters."""
-    return (" " * spaces).join(text)
+    """``text`` with ``spaces`` spaces between its characters; between its words, where letters join."""
+    return (" " * spaces).join(pieces(text))
 
 
 def draw_glyphs(canvas: np.ndarray, text: str, font: str, polygon: np.ndarray,
@@ -143,7 +183,7 @@ def draw_glyphs(canvas: np.ndarray, text: str, font: str, polygon: np.ndarray,
     """
     text, box = normal_text(text), glyph_box(polygon)
     size = fit_size(text, font, box)
-    draw = _draw_stacked if box.vertical else _draw_along
+    draw = _draw_stacked if stacked(text, box) else _draw_along
     ink, (x, y) = draw(text, font, size, box, spread)
     (top, bottom), (left, right) = (max(0, y), min(canvas.shape[0], y + ink.shape[0])), \
         (max(0, x), min(canvas.shape[1], x + ink.shape[1]))
@@ -160,12 +200,11 @@ def _draw_along(text: str, font: str, size: int, box: GlyphBox, spread: bool) ->
     from PIL import Image, ImageDraw
 
     spaced = stretch(text, fit_spaces(text, font, size, box)) if spread else text
-    face = typeface(font, size)
-    left, top, right, bottom = face.getbbox(spaced)
+    left, top, right, bottom = text_box(spaced, font, size)
     x, y = box.center[0] - (left + right) / 2, box.center[1] - (top + bottom) / 2
     first = math.floor(x + min(0, left)) - 2, math.floor(y + min(0, top)) - 2  # Pillow cuts text at negative fractions
     ink = Image.new("L", (math.ceil(x + right) + 2 - first[0], math.ceil(y + bottom) + 2 - first[1]))
-    ImageDraw.Draw(ink).text((x - first[0], y - first[1]), spaced, font=face, fill=255)
+    draw_text(ImageDraw.Draw(ink), (x - first[0], y - first[1]), spaced, font, size, 255)
     if box.angle:
         ink, first = _turn(ink, first, box)
     return np.asarray(ink, np.uint16), first
@@ -191,20 +230,20 @@ def _draw_stacked(text: str, font: str, size: int, box: GlyphBox, spread: bool) 
     """Ink of upright characters one below the other, centred on the axis of the box, and its first pixel (x, y)."""
     from PIL import Image, ImageDraw
 
-    face = typeface(font, size)
-    boxes = [face.getbbox(character) for character in text]
+    parts = pieces(text)
+    boxes = [text_box(character, font, size) for character in parts]
     heights = [bottom - top for _, top, _, bottom in boxes]
-    gap = max(0.0, box.width - sum(heights)) / (len(text) - 1) if spread and len(text) > 1 else 0.0
-    extent = sum(heights) + gap * (len(text) - 1)
+    gap = max(0.0, box.width - sum(heights)) / (len(parts) - 1) if spread and len(parts) > 1 else 0.0
+    extent = sum(heights) + gap * (len(parts) - 1)
     slant = 1 / math.tan(math.radians(box.angle))  # x along the axis for each pixel down
     half = box.height / 2 + abs(slant) * extent / 2
     first = math.floor(box.center[0] - half) - 2, math.floor(box.center[1] - extent / 2) - 2
     ink = Image.new("L", (math.ceil(2 * half) + 5, math.ceil(extent) + 5))
     pen, y = ImageDraw.Draw(ink), -extent / 2
-    for character, (left, top, right, _), height in zip(text, boxes, heights, strict=True):
+    for character, (left, top, right, _), height in zip(parts, boxes, heights, strict=True):
         x = box.center[0] + slant * (y + height / 2) - (left + right) / 2
         place = math.floor(x + 0.5) - first[0], math.floor(box.center[1] + y + 0.5) - first[1] - top
-        pen.text(place, character, font=face, fill=255)
+        draw_text(pen, place, character, font, size, 255)
         y += height + gap
     return np.asarray(ink, np.uint16), first
 
@@ -229,7 +268,7 @@ def _within(extent: tuple[float, float], room: tuple[float, float]) -> bool:
 
 
 def _extent(text: str, font: str, size: int) -> tuple[float, float]:
-    left, top, right, bottom = typeface(font, size).getbbox(text)
+    left, top, right, bottom = text_box(text, font, size)
     return right - left, bottom - top
 
 

@@ -16,7 +16,7 @@ from anytext_lib.data.fonts import MissingGlyphError, check_fonts, choose_font
 from anytext_lib.data.glyphs import LINE_SIZE, draw_glyphs, render_glyph_line
 from anytext_lib.data.hints import MAX_WORDS, draw_jitter, font_hint, image_caption, position_mask, text_caption
 from anytext_lib.data.lines import BadLineError, line_quad, polygon_mask
-from anytext_lib.data.texts import normal_text, split_chinese
+from anytext_lib.data.texts import cut, normal_text, split_chinese
 from anytext_lib.errors import OptionError
 
 
@@ -28,7 +28,7 @@ class SampleConfig:
 
     Attributes:
         max_lines: most lines of a sample; of more, a random choice is kept and the rest goes to the invalid mask.
-        max_chars: longer texts are cut.
+        max_chars: longer texts are cut, before a letter with its marks.
         mask_ratio: probability of an editing sample; the others are generation samples.
         font_hint_prob: probability that a line has a font hint. ``font_hint_area``: least and most of a line that is
             kept. ``font_hint_randaug``: whether its content is moved (see ``font_hint``).
@@ -146,7 +146,7 @@ def _choose_lines(record, source, config, rng) -> tuple[list[_Line], list[np.nda
 
 
 def _make_line(annotation: Annotation, polygon: np.ndarray, config: SampleConfig, rng: np.random.Generator) -> _Line:
-    text = normal_text(annotation.text)[: config.max_chars]
+    text = cut(normal_text(annotation.text), config.max_chars)
     if not text.strip():
         raise BadLineError("the text is blank: give it a text, or mark the line valid: false")
     language = split_chinese(annotation.language, text)

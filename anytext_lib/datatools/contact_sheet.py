@@ -11,6 +11,7 @@ import numpy as np
 
 from anytext_lib.data.anyword import AnnotatedImage, Annotation
 from anytext_lib.data.fonts import MissingGlyphError, fonts_for, load_fonts, pil_font
+from anytext_lib.data.glyphs import draw_text, text_width
 from anytext_lib.data.pictures import PictureError
 from anytext_lib.data.texts import normal_text
 from anytext_lib.errors import OptionError
@@ -160,14 +161,13 @@ def _write(draw, place: tuple[int, int], text: str, colour, side: int, suffix: s
     except MissingGlyphError:
         name = max(load_fonts(), key=lambda n: len(text) - len(load_fonts()[n].missing(text)))
         text = "".join(c if c in load_fonts()[name].characters else "?" for c in text)
-    font = pil_font(name, TEXT)
     room = side - 20 - place[0] - pil_font("OpenSans", TEXT - 3).getlength(suffix)
     more = "…" if "…" in load_fonts()[name].characters else ""
-    if font.getlength(text) > room:
-        while text and font.getlength(text + more) > room:
+    if text_width(text, name, TEXT) > room:
+        while text and text_width(text + more, name, TEXT) > room:
             text = text[:-1]
         text += more
     baseline = place[1] + ROW - 6
-    draw.text((place[0], baseline), text, fill=colour, font=font, anchor="ls")
-    draw.text((place[0] + font.getlength(text), baseline), suffix, fill=FAINT, font=pil_font("OpenSans", TEXT - 3),
-              anchor="ls")
+    draw_text(draw, (place[0], baseline), text, name, TEXT, colour, baseline=True)
+    after = place[0] + text_width(text, name, TEXT)
+    draw.text((after, baseline), suffix, fill=FAINT, font=pil_font("OpenSans", TEXT - 3), anchor="ls")

@@ -17,7 +17,7 @@ import numpy as np
 
 from anytext_lib.data.anyword import FARTHEST, AnnotatedImage, Annotation, languages, write_anyword
 from anytext_lib.data.pictures import PictureError, PictureNameError, clean_name, locate, require_inside
-from anytext_lib.data.texts import normal_text, text_fault
+from anytext_lib.data.texts import detect_language, normal_text, text_fault
 from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.files import UnreadableError
 
@@ -104,26 +104,6 @@ def convert_folder(folder: str | os.PathLike, output: str | os.PathLike | None =
 def pictures_below(root: Path) -> list[Path]:
     """All pictures of a folder and its subfolders, by name."""
     return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-
-
-def detect_language(text: str) -> str:
-    """The language of AnyWord that the script of ``text`` points to; Latin if none does."""
-    seen = [_script(ord(c)) for c in text]
-    for name in ("Japanese", "Korean", "Arabic", "Bangla", "Hindi", "Chinese"):  # kana decides before Chinese signs
-        if name in seen:
-            return name
-    return "Latin"
-
-
-_SCRIPTS = ((0x0600, 0x06FF, "Arabic"), (0x0750, 0x077F, "Arabic"), (0x0900, 0x097F, "Hindi"),
-            (0x0980, 0x09FF, "Bangla"), (0x1100, 0x11FF, "Korean"), (0x3040, 0x30FF, "Japanese"),
-            (0x3130, 0x318F, "Korean"), (0x3400, 0x9FFF, "Chinese"), (0xAC00, 0xD7AF, "Korean"),
-            (0xF900, 0xFAFF, "Chinese"), (0xFB50, 0xFDFF, "Arabic"), (0xFE70, 0xFEFC, "Arabic"),
-            (0x20000, 0x3FFFF, "Chinese"))
-
-
-def _script(code: int) -> str | None:
-    return next((name for low, high, name in _SCRIPTS if low <= code <= high), None)
 
 
 class _Gathered:

@@ -19,9 +19,10 @@ import numpy as np
 from anytext_lib.data.anyword import AnnotatedImage, Annotation, entry_row, languages, write_rows
 from anytext_lib.data.lines import quad_size
 from anytext_lib.data.pictures import PictureError, clean_name, read_picture
+from anytext_lib.data.texts import detect_language
 from anytext_lib.datatools.check import polygon_faults, text_faults
 from anytext_lib.datatools.contact_sheet import contact_sheet
-from anytext_lib.datatools.convert_folder import AUTO, SUFFIXES, detect_language, pictures_below
+from anytext_lib.datatools.convert_folder import AUTO, SUFFIXES, pictures_below
 from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.files import print_report
 from anytext_lib.ocr.detector import TextDetector

@@ -18,8 +18,8 @@ import numpy as np
 
 from anytext_lib.data.anyword import NO_COLOUR
 from anytext_lib.data.fonts import MissingGlyphError, UnknownFontError, characters_of, choose_font, typeface
-from anytext_lib.data.glyphs import fit_size, glyph_box
-from anytext_lib.data.texts import guess_language
+from anytext_lib.data.glyphs import fit_size, glyph_box, stacked, text_box
+from anytext_lib.data.texts import JOINERS, guess_language, joins, pieces
 from anytext_lib.generation.input_images import is_mask
 from anytext_lib.generation.regions import painted_regions, region_polygon
 from anytext_lib.generation.request import Line, Request, RequestError, RequestWarning, lines_asked
@@ -183,7 +183,8 @@ def _spread(lines: Sequence[Line], size: tuple[int, int]) -> list[Line]:
 
 def _glyph_font(line: Line, wanted: str | None, who: str) -> str:
     for font in filter(None, (line.font, wanted)):
-        missing = "".join(dict.fromkeys(c for c in line.text if c not in check_font(font, who)))
+        known = check_font(font, who) | JOINERS
+        missing = "".join(dict.fromkeys(c for c in line.text if c not in known))
         if missing:
             raise RequestError(f"{who}: the font {font} has no glyph for {missing!r}: choose another font, or leave "
                                "these characters out")
@@ -303,9 +304,8 @@ def _gaps(edges: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _aspect(text: str, font: str) -> float:
-    face = typeface(font, _REFERENCE)
-    left, _, right, _ = face.getbbox(text)
-    _, top, _, bottom = face.getbbox("Hg" + text)
+    left, _, right, _ = text_box(text, font, _REFERENCE)
+    _, top, _, bottom = text_box("Hg" + text, font, _REFERENCE)
     return _PAD * max(1, right - left) / max(1, bottom - top)
 
 
@@ -348,7 +348,8 @@ def size_problem(text: str, font: str, polygon: np.ndarray, who: str, shrink: fl
         return None
     box = glyph_box(polygon)
     width, height = (box.height, box.width) if box.vertical else (box.width, box.height)
-    wanted = [np.ceil(side / shrink) for side in _needed(text, font, box.vertical)]
+    needed = _needed(text, font, stacked(text, box))
+    wanted = [np.ceil(side / shrink) for side in (needed[::-1] if box.vertical and joins(text) else needed)]
     return (f"{who}: its region of {width:.0f} x {height:.0f} pixels has room for letters of {size} pixels per em "
             f"only{'' if shrink == 1 else ' at the size at which the model works'}; below {SMALLEST_LETTERS} the "
             f"recogniser reads fewer than half of the words. Make the region at least {wanted[0]:.0f} x "
@@ -357,8 +358,7 @@ def size_problem(text: str, font: str, polygon: np.ndarray, who: str, shrink: fl
 
 def _needed(text: str, font: str, vertical: bool) -> tuple[float, float]:
     """Width and height of a box in which ``text`` has the smallest letters."""
-    face = typeface(font, SMALLEST_LETTERS)
-    boxes = [face.getbbox(part) for part in (text if vertical else [text])]
+    boxes = [text_box(part, font, SMALLEST_LETTERS) for part in (pieces(text) if vertical else [text])]
     widths, heights = [b[2] - b[0] for b in boxes], [b[3] - b[1] for b in boxes]
     if vertical:
         return max(SMALLEST_LETTERS + 2, *widths, *heights), sum(heights) + 1

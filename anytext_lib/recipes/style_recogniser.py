@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from anytext_lib.data.batch import collate
-from anytext_lib.data.fonts import load_fonts
+from anytext_lib.data.fonts import fonts_for
 from anytext_lib.data.sample import SampleConfig, build_sample
 from anytext_lib.files import atomic_path, write_json
 from anytext_lib.models.text_embedding import style_crops
@@ -60,9 +60,14 @@ class FontClassifier(nn.Module):
         return self.linear(self.recognizer.features(crops).mean(dim=1))
 
 
+def scene_fonts() -> list[str]:
+    """The fonts that scenes are lettered in."""
+    return fonts_for("Latin") + fonts_for("Chinese")
+
+
 def hints_and_fonts(scenes: SceneDataset, first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Style crops (L, 3, 48, 320) of ``count`` scenes from number ``first`` on, and their fonts' numbers (L,)."""
-    names, samples, fonts = list(load_fonts()), [], []
+    names, samples, fonts = scene_fonts(), [], []
     for i in range(first, first + count):
         scene = scenes.scene(i)
         samples.append(build_sample(scene.image, scene_record(scene), HINTS, np.random.default_rng([scenes.seed, i])))
@@ -74,7 +79,7 @@ def hints_and_fonts(scenes: SceneDataset, first: int, count: int) -> tuple[torch
 def train_style(recipe: StyleRecipe, state: Path | None = None, log: Callable[[str], None] = print) -> FontClassifier:
     """Train the recogniser and the classifier on scenes that are drawn anew in every step; goes on from ``state``."""
     torch.manual_seed(recipe.seed)
-    model = FontClassifier(len(load_fonts()))
+    model = FontClassifier(len(scene_fonts()))
     model.recognizer.head.requires_grad_(False)
     optimizer = torch.optim.AdamW([
         {"params": [p for p in model.recognizer.parameters() if p.requires_grad], "factor": 1.0},

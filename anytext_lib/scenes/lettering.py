@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anytext_lib.data.fonts import check_coverage, font_face, pil_font
+from anytext_lib.data.texts import needs_shaping
 
 SUPERSAMPLE = 3
 FILL_HEIGHT, FILL_WIDTH = 0.88, 0.94  # how much of the picture a line may take when its size is chosen for it
@@ -70,11 +71,14 @@ def draw_ink(text: str, font: str, height: float, outline: float = 0.0, spacing:
 
     Raises:
         MissingGlyphError: the font lacks a character.
-        ValueError: the text has no ink, or the height is not a positive number.
+        ValueError: the text has no ink or needs shaping, or the height is not a positive number.
     """
     from PIL import Image, ImageDraw
 
     check_coverage(text, font)
+    if needs_shaping(text):
+        raise ValueError(f"scenes are lettered without shaping, which {text!r} needs (letters that join, stack, take "
+                         "marks or run from right to left): draw it with anytext_lib.data.draw_glyphs")
     if not (np.isfinite(height) and height > 0):
         raise ValueError(f"the height of the letters is a positive number of pixels, got {height}")
     face = pil_font(font, height * scale / letter_height(font))

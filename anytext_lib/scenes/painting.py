@@ -84,7 +84,7 @@ def plan_line(rng: np.random.Generator, size: tuple[int, int], text: str | None,
     if text is None:
         text, language = _choose_text(rng, size[1], _least_height(size), languages, max_chars, taken)
     else:
-        language = "Latin" if fonts_for(text)[0] in fonts_for("Latin") else "Chinese"
+        language = load_fonts()[fonts_for(text)[0]].languages[0]
     names = style.fonts_for(text)
     font = favourites.get(language)
     if font not in names or rng.random() < 0.4:

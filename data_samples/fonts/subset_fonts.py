@@ -1,16 +1,19 @@
 """Make the font subsets of this folder from the original fonts (see README.md for where these come from).
 
-    python data_samples/fonts/subset_fonts.py SOURCES
+    python data_samples/fonts/subset_fonts.py SOURCES [NAME ...]
 
 SOURCES is a folder with the unpacked npm packages of Fontsource in ``npm/`` and the unpacked Debian packages in
-``deb/``.  Writes NAME.ttf or NAME.otf, LICENSE-NAME.txt and fonts.json beside this file.
+``deb/``.  Writes NAME.ttf or NAME.otf and LICENSE-NAME.txt of every font, or of those that are named (the others keep
+their files), and fonts.json, beside this file.
 """
 
+import io
 import json
 import re
 import sys
 from pathlib import Path
 
+from fontTools.merge import Merger
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 
@@ -55,6 +58,36 @@ CJK = {
                     NPM.format("zcool-kuaile")),
 }
 
+# Japanese and Korean: without layout tables, as the fonts above; the kanji of primary school, and KS X 1001's syllables
+KANA = "".join(map(chr, [*range(0x3041, 0x3097), *range(0x30A0, 0x3100)]))
+JAPANESE_PUNCTUATION = "、。「」『』・ー々〆！？（）：；～￥"
+HANGUL = "".join(bytes((high, low)).decode("euc_kr") for high in range(0xB0, 0xC9) for low in range(0xA1, 0xFF))
+SANS_CJK = "deb/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"
+EAST_ASIAN = {
+    "NotoSansJP": ("Noto Sans CJK JP", "Regular", "Japanese sans serif (gothic)", "Japanese"),
+    "NotoSansKR": ("Noto Sans CJK KR", "Regular", "Korean sans serif (gothic)", "Korean"),
+}
+
+# scripts whose letters join, stack or take marks: with the layout tables that shape them, and ASCII from Noto Sans
+JOINERS = "\u200c\u200d\u25cc"
+CORE = "fonts-noto-core 20201225-1 (Debian)"
+FOLDER = "deb/usr/share/fonts/truetype/noto"
+SHAPED = {
+    "NotoNaskhArabic": ("Noto Naskh Arabic", "Regular", "Arabic, also Persian and Urdu (naskh)", "Arabic",
+                        [(0x0600, 0x06FF)]),
+    "NotoSansDevanagari": ("Noto Sans Devanagari", "Regular", "Hindi sans serif (Devanagari)", "Hindi",
+                           [(0x0900, 0x097F)]),
+    "NotoSansBengali": ("Noto Sans Bengali", "Regular", "Bengali sans serif", "Bangla",
+                        [(0x0964, 0x0965), (0x0980, 0x09FF)]),
+    "NotoSansThai": ("Noto Sans Thai", "Regular", "Thai sans serif", "Thai", [(0x0E00, 0x0E7F)]),
+}
+
+
+def primary_school_kanji(sources: Path) -> str:
+    """The 1,026 kanji that Japanese primary schools teach: grades G1 to G6 in the dictionary file kanjidic."""
+    lines = (sources / "deb/usr/share/edict/kanjidic").read_text(encoding="euc_jp").splitlines()[1:]
+    return "".join(line[0] for line in lines if re.search(r" G[1-6] ", line))
+
 
 def open_font(path: Path, family: str) -> TTFont:
     """Open a font file, or the face called ``family`` of a collection."""
@@ -67,15 +100,38 @@ def open_font(path: Path, family: str) -> TTFont:
     raise SystemExit(f"{path} has no face {family}")
 
 
-def subset(font: TTFont, text: str, name: str, family: str, style: str) -> str:
-    """Keep the glyphs of ``text`` and a plain name table; write the file and return the characters kept."""
-    options = Options(layout_features=[], hinting=False, notdef_outline=True, glyph_names=False, legacy_kern=False,
-                      drop_tables=["GSUB", "GPOS", "GDEF", "BASE", "VORG", "vhea", "vmtx", "DSIG", "STAT", "meta"])
+def keep(font: TTFont, text: str, shaped: bool = False) -> None:
+    """Keep the glyphs of ``text``; of layout tables those that shape it, or none."""
+    options = Options(hinting=False, notdef_outline=True, glyph_names=False, legacy_kern=False)
+    options.drop_tables += ["BASE", "VORG", "vhea", "vmtx", "DSIG", "STAT", "meta"]
+    if not shaped:
+        options.layout_features = []
+        options.drop_tables += ["GSUB", "GPOS", "GDEF"]
     options.name_IDs = [0, 13, 14]  # copyright, licence, licence address
     options.name_languages = [0x409]
     subsetter = Subsetter(options)
     subsetter.populate(text=text)
     subsetter.subset(font)
+
+
+def with_latin(font: TTFont, latin: TTFont, text: str) -> TTFont:
+    """A font that is kept as it is, with the characters of ``text`` that it lacks from another one."""
+    keep(latin, "".join(c for c in text if ord(c) not in font.getBestCmap()))
+    files = []
+    for part in (font, latin):
+        files.append(io.BytesIO())
+        part.save(files[-1])
+    return Merger().merge(files)
+
+
+def subset(font: TTFont, text: str, name: str, family: str, style: str) -> str:
+    """Keep the glyphs of ``text`` and a plain name table; write the file and return the characters kept."""
+    keep(font, text)
+    return write(font, text, name, family, style)
+
+
+def write(font: TTFont, text: str, name: str, family: str, style: str) -> str:
+    """Write the file under its own name; returns the characters of ``text`` that it has."""
     for identifier, value in ((1, family), (2, "Regular"), (3, f"{name} course subset"), (4, f"{family} {style}"),
                               (6, f"{name}-{style}")):
         font["name"].setName(value, identifier, 3, 1, 0x409)
@@ -112,10 +168,20 @@ def write_licence(name: str, copyright_line: str, text: str) -> str:
     return "Apache-2.0" if apache else "OFL-1.1"
 
 
-def main(sources: Path) -> None:
-    """Subset every font of the two tables."""
-    records, ofl = [], (sources / "npm/open-sans/LICENSE").read_text(encoding="utf-8")
+def main(sources: Path, only: list[str]) -> None:
+    """Subset every font of the tables, or those named ``only``."""
+    ofl = (sources / "npm/open-sans/LICENSE").read_text(encoding="utf-8")
+    old = {row["name"]: row for row in json.loads((HERE / "fonts.json").read_text(encoding="utf-8"))} if only else {}
+    records = []
+
+    def wanted(name: str) -> bool:
+        if only and name not in only:
+            records.append(old[name])
+        return not only or name in only
+
     for name, (family, style, kind, package, weight) in LATIN.items():
+        if not wanted(name):
+            continue
         font = TTFont(sources / f"npm/{package}/files/{package}-latin-{weight}-normal.woff")
         holder = font["name"].getDebugName(0)
         characters = subset(font, ASCII + ACCENTS + PUNCTUATION, name, family, style)
@@ -123,16 +189,38 @@ def main(sources: Path) -> None:
         records.append(entry(name, family, style, kind, NPM.format(package), licence, ["Latin"], font, characters,
                              holder))
     for name, (family, style, kind, path, package) in CJK.items():
+        if not wanted(name):
+            continue
         font = open_font(sources / path, family)
         holder = WENKAI_HOLDERS if name == "CourseKai" else font["name"].getDebugName(0)
         characters = subset(font, ASCII + PUNCTUATION + CHINESE, name, family, style)
         licence = write_licence(name, holder, ofl)
         records.append(entry(name, family, style, kind, package, licence, ["Chinese"], font, characters,
                              holder))
+    for name, (family, style, kind, language) in EAST_ASIAN.items():
+        if not wanted(name):
+            continue
+        own = HANGUL if language == "Korean" else KANA + JAPANESE_PUNCTUATION + primary_school_kanji(sources)
+        font = open_font(sources / SANS_CJK, family)
+        holder = font["name"].getDebugName(0)
+        characters = subset(font, ASCII + PUNCTUATION + own, name, family, style)
+        records.append(entry(name, family, style, kind, NOTO, write_licence(name, holder, ofl), [language], font,
+                             characters, holder))
+    for name, (family, style, kind, language, blocks) in SHAPED.items():
+        if not wanted(name):
+            continue
+        font = TTFont(sources / f"{FOLDER}/{name}-Regular.ttf")
+        holder = font["name"].getDebugName(0)
+        own = JOINERS + "".join(chr(code) for low, high in blocks for code in range(low, high + 1))
+        keep(font, ASCII + own, shaped=True)
+        font = with_latin(font, TTFont(sources / f"{FOLDER}/NotoSans-Regular.ttf"), ASCII)
+        characters = write(font, ASCII + own, name, family, style)
+        records.append(entry(name, family, style, kind, CORE, write_licence(name, holder, ofl), [language], font,
+                             characters, holder))
     (HERE / "fonts.json").write_text(json.dumps(records, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for record in records:
         print(record["name"], record["licence"], (HERE / record["file"]).stat().st_size, record["coverage"])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from anytext_lib.data import read_anyword
+from anytext_lib.data.texts import detect_language
 from anytext_lib.datatools.check import check_data
-from anytext_lib.datatools.convert_folder import ConversionError, convert_folder, detect_language
+from anytext_lib.datatools.convert_folder import ConversionError, convert_folder
 from anytext_lib.errors import AnyTextError
 
 HEADER = "image,x1,y1,x2,y2,x3,y3,x4,y4,text"
@@ -216,7 +217,7 @@ def test_wrong_requests(folder, tmp_path):
 
 @pytest.mark.parametrize("text, language", [
     ("Café 12", "Latin"), ("天津", "Chinese"), ("東京タワー", "Japanese"), ("서울", "Korean"), ("قهوة", "Arabic"),
-    ("ঢাকা", "Bangla"), ("चाय", "Hindi"), ("", "Latin"),
+    ("ঢাকা", "Bangla"), ("चाय", "Hindi"), ("ชา", "Thai"), ("", "Latin"),
 ])
 def test_languages_by_script(text, language):
     assert detect_language(text) == language

@@ -123,7 +123,7 @@ def test_regions_that_touch_do_not_overlap():
     ([Line("a" * 21)], {}, r"line 1 .*21 characters.*at most 20.*split it"),
     ([Line("Hello world and everybody")], {}, r"25 characters.*'Hello world and' and 'everybody'"),
     ([Line("a\nb")], {}, r"line 1 .*line break.*two lines"),
-    ([Line("Tea"), Line("\u0e01")], {}, r"line 2 .*U\+0E01.*Choose another font"),
+    ([Line("Tea"), Line("\u10d0")], {}, r"line 2 .*U\+10D0.*Choose another font"),
     ([Line("\u56fd\u5bb6", font="OpenSans")], {}, r"line 1 .*the font OpenSans has no glyph for '\u56fd\u5bb6'"),
     ([Line("Tea", font="Nonesuch")], {}, r"line 1 .*neither a font of the course \(.*OpenSans.*nor a font file"),
     ([Line("Tea", font="OpenSans", style_image="x.png")], {}, r"line 1 .*both a font and a style image"),

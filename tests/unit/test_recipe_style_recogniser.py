@@ -6,17 +6,16 @@ import torch
 from safetensors.torch import load_file
 
 from anytext_lib.data import data_folder
-from anytext_lib.data.fonts import load_fonts
 from anytext_lib.ocr.network import PPOCRv3Network
 from anytext_lib.recipes.base import fresh_model
-from anytext_lib.recipes.style_recogniser import WEIGHTS, hints_and_fonts, main, scenes_of
+from anytext_lib.recipes.style_recogniser import WEIGHTS, hints_and_fonts, main, scene_fonts, scenes_of
 
 
 def test_hints_come_with_the_fonts_of_their_lines():
     scenes = scenes_of("train", 3, 6)
     crops, fonts = hints_and_fonts(scenes, 0, 6)
     drawn = [line.font for i in range(6) for line in scenes.scene(i).lines]
-    assert [list(load_fonts())[i] for i in fonts] == drawn and len(crops) == len(drawn) > 6
+    assert [scene_fonts()[i] for i in fonts] == drawn and len(crops) == len(drawn) > 6
     assert crops.shape[1:] == (3, 48, 320) and (crops == 1).flatten(1).any(1).all()
 
 

@@ -79,7 +79,7 @@ def test_the_drawing_shows_frames_and_words(sketch):
     inside = picture[12:56, 12:116]
     assert (inside == (0xCC, 0x22, 0x22)).all(axis=2).sum() > 100, "the word is drawn in its colour"
     assert (picture[8, 8:120] == (0, 114, 178)).all()
-    for text in ("", "\u0e01\u0e02"):  # nothing typed; letters that no font of the course has
+    for text in ("", "\u10d0\u10d1"):  # nothing typed; letters that no font of the course has
         assert sketch.changed(0, text=text).drawing(0.5).shape == (32, 48, 3)
     photo = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8)
     assert (sketch.on(photo).drawing() == photo).all()

@@ -24,6 +24,7 @@ LIBRARY = {
     "explain": ("anytext_lib.explain.command", "what the reading losses make of your own photograph"),
     "evaluate": ("anytext_lib.evaluation.command", "score pictures: ocr, fid, clip, lpips"),
     "benchmark": ("anytext_lib.benchmark.command", "AnyText's benchmark: pictures, scores, published figures"),
+    "udifftext": ("anytext_lib.udifftext.command", "UDiffText: write a word into a picture, read its checkpoints"),
     "db": ("anytext_lib.db.command", "train and compare the small text detector"),
 }
 """Name: module with NAME_parser or add_NAME_commands and with run_NAME, and what the command does."""
@@ -136,7 +137,8 @@ def _name(arguments: list[str]) -> str:
     """Head of a message: the command and its subcommand."""
     if not arguments or arguments[0] not in TRAINING | LIBRARY:
         return "anytext"
-    parts = [word for word in arguments[1:2] if arguments[0] in ("course", "data", "evaluate", "db") and word.isalpha()]
+    nested = ("course", "data", "evaluate", "udifftext", "db")
+    parts = [word for word in arguments[1:2] if arguments[0] in nested and word.isalpha()]
     return " ".join(["anytext", arguments[0], *parts])
 
 

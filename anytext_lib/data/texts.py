@@ -34,6 +34,12 @@ def normal_text(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(kept))
 
 
+def visible_text(text: str) -> str:
+    """``text`` in its normal form without joiners: what can be read of it, character by character."""
+    text = normal_text(text)
+    return text if text.isascii() else "".join(character for character in text if character not in JOINERS)
+
+
 def text_fault(text: str) -> str:
     """Describe the first control character or half of a UTF-16 pair in a text in its one form; '' if there is none."""
     bad = [] if text.isprintable() else [c for c in text if unicodedata.category(c) in ("Cc", "Cs")]

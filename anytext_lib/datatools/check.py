@@ -19,6 +19,7 @@ from anytext_lib.data.fonts import MissingGlyphError, characters_of, fonts_for, 
 from anytext_lib.data.pictures import PictureError, clean_name, locate, picture_size, read_picture, require_inside
 from anytext_lib.data.texts import normal_text
 from anytext_lib.errors import MissingFileError, OptionError
+from anytext_lib.ocr.unreadable import unreadable, unreadable_note
 
 IMAGES = ("decode", "open", "none")
 MAX_LINES = 5  # of a sample; of more, a random five are drawn
@@ -80,7 +81,8 @@ class CheckReport:
         images, lines: number of entries and of lines checked. ``counts``: other numbers, by name.
         languages: lines by language. ``kinds``: problems by kind, all of them.
         problems: the problems themselves, of each kind the first ``limit``.
-        ignored: kinds that do not count.
+        ignored: kinds that do not count. ``unreadable``: characters of valid lines that the recogniser of the losses
+            cannot read, with the number of lines that hold each: no problem of the data, but to be known.
     """
 
     path: Path
@@ -93,6 +95,7 @@ class CheckReport:
     problems: list[DataProblem] = field(default_factory=list)
     ignored: tuple[str, ...] = ()
     limit: int = 100
+    unreadable: Counter = field(default_factory=Counter)
 
     def add(self, problem: DataProblem) -> None:
         """Count a problem, and keep it while there are few of its kind."""
@@ -114,6 +117,11 @@ class CheckReport:
         rows += [f"  {name}: {value}" for name, value in self.counts.items()]
         if self.languages:
             rows.append("  languages: " + ", ".join(f"{name} {n}" for name, n in self.languages.most_common()))
+        if self.unreadable:
+            lines = self.counts["lines that the recogniser cannot read whole"]
+            most = [character for character, _ in self.unreadable.most_common()]
+            rows.append("  note: " + unreadable_note(f"{lines} {'line' if lines == 1 else 'lines'}", most))
+            rows.append("  (CTC takes them for spaces; `anytext fit --ctc_unknown skip_lines` leaves such lines out)")
         for kind, n in self.kinds.most_common():
             rows.append(f"{kind}: {n}")
             shown = [problem for problem in self.problems if problem.kind == kind][:show]
@@ -127,7 +135,8 @@ class CheckReport:
         """Everything as plain JSON values."""
         return {"path": str(self.path), "data_root": None if self.data_root is None else str(self.data_root),
                 "images": self.images, "lines": self.lines, "counts": dict(self.counts),
-                "languages": dict(self.languages), "kinds": dict(self.kinds), "ignored": list(self.ignored),
+                "languages": dict(self.languages), "unreadable": dict(self.unreadable), "kinds": dict(self.kinds),
+                "ignored": list(self.ignored),
                 "problems": [asdict(problem) | {"remedy": problem.remedy} for problem in self.problems]}
 
 
@@ -301,6 +310,9 @@ class _Check:
         if "text" in fine and valid:
             faults = text_faults(line["text"], self.max_chars, self.fonts)
             yield from ((kind, "text", what) for kind, what in faults)
+            if found := unreadable([line["text"]]):
+                counts["lines that the recogniser cannot read whole"] += 1
+                self.report.unreadable.update(found)
 
 
 def _outer(field: str) -> str:

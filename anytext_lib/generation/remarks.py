@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from anytext_lib.generation.prepare import Prepared
 from anytext_lib.generation.request import Capabilities, Settings, image_caption
+from anytext_lib.ocr.unreadable import unreadable, unreadable_note
 
 HUE = 40  # of 255: how far the channels of a colour must be apart for it to have a hue
 
@@ -33,6 +34,9 @@ def _line_notes(item: Prepared, can: Capabilities, styles: bool) -> Iterator[str
         odd = [who for who, line, language, _ in lines if not _knows(can.languages, language, line.text)]
         if odd:
             yield f"{_listed(odd)}: this model was trained on {_listed(can.languages)} only, and will not write that"
+    for who, line in zip(named, request.lines, strict=True):
+        if found := unreadable([line.text]):
+            yield unreadable_note(who, found)
     if can.max_chars is not None and (long := [who for who, line, *_ in lines if len(line.text) > can.max_chars]):
         yield f"{_listed(long)}: this model was trained on lines of at most {can.max_chars} characters; longer ones " \
               "are often misspelt"

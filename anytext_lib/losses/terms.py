@@ -34,6 +34,8 @@ from anytext_lib.losses.fast_ctc import BLANK, fast_ctc_loss, require_targets
 from anytext_lib.losses.step import Step, require_shape
 from anytext_lib.losses.weights import LossWeightSchedule, Weighting, make_weighting
 
+UNKNOWN = ("space", "skip_characters", "skip_lines")
+
 
 class TermError(AnyTextError, ValueError):
     """A term that does not exist, or that is described wrongly."""
@@ -255,9 +257,30 @@ def ocr(step: Step, layers: Sequence[str] = (), mean_squares: Mapping[str, float
 
 
 @per_line
-def ctc(step: Step, fast: bool = True) -> torch.Tensor:
-    """(K,) -log of the probability that the text is read: ``fast_ctc_loss``, or ``ctc_loss``, of equal values."""
-    return (fast_ctc_loss if fast else ctc_loss)(step.seen.logits, step.targets)
+def ctc(step: Step, fast: bool = True, unknown: str = "space") -> torch.Tensor:
+    """(K,) -log of the probability that the text is read: ``fast_ctc_loss``, or ``ctc_loss``, of equal values.
+
+    Args:
+        unknown: what becomes of characters that the recogniser's dictionary lacks: "space", as upstream (the loss then
+            teaches the model to leave a gap there); "skip_characters": the line is to be read without them, one of
+            which nothing is left is left out; "skip_lines": lines with such a character are left out.  A line that is
+            left out costs nothing and pulls nothing; it still counts among its picture's lines.
+
+    Raises:
+        TermError: no such choice.
+    """
+    if unknown not in UNKNOWN:
+        raise TermError(f"unknown characters of the term ctc: choose one of {', '.join(UNKNOWN)}, got {unknown!r}")
+    loss = fast_ctc_loss if fast else ctc_loss
+    if unknown == "space":
+        return loss(step.seen.logits, step.targets)
+    charset, texts = step.instruments.recognizer.charset, step.lines.texts
+    known = [charset.known(text) for text in texts]
+    kept = [i for i, text in enumerate(texts) if known[i].strip() and (unknown == "skip_characters"
+                                                                       or not charset.unknown(text))]
+    rows = torch.tensor(kept, dtype=torch.int64, device=step.seen.logits.device)
+    found = loss(step.seen.logits[rows], [charset.encode(known[i]) for i in kept])
+    return found.new_zeros(len(texts)).index_add(0, rows, found)
 
 
 TERMS: dict[str, Callable[..., torch.Tensor]] = {"simple": simple, "region": region, "ocr": ocr, "ctc": ctc}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from anytext_lib.errors import AnyTextError
 
@@ -22,7 +21,7 @@ DETECTOR_FILE = "models/ch_PP-OCRv3_det_infer.onnx"
 AGAIN = "fetch it, or install the package that carries it, again"
 BATCH_NORM = ("scale", "shift", "mean", "variance")  # order of a BatchNormalization node's inputs
 
-Layer = dict[str, torch.Tensor]
+Layer = dict[str, Any]  # of tensors
 
 
 class WeightsError(AnyTextError, RuntimeError):
@@ -104,6 +103,7 @@ def read_layers(model: Any) -> list[Layer]:
     Raises:
         WeightsError: a weight is left over, used twice, or used in an unknown way.
     """
+    import torch  # not above: the characters can be had without it
     from onnx import numpy_helper
 
     stored = {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
@@ -134,7 +134,7 @@ def characters_of(model: Any, path: Path | str) -> str:
     return metadata["character"]
 
 
-def _assign(layers: list[Layer], node: Any, names: list[str], tensors: list[torch.Tensor]) -> None:
+def _assign(layers: list[Layer], node: Any, names: list[str], tensors: list) -> None:
     """Put the weights of one graph node where they belong: a new layer, or the last one."""
     kind = node.op_type
     if kind == "BatchNormalization" and len(tensors) == 4 and layers:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from anytext_lib.data.texts import normal_text
+from anytext_lib.data.texts import visible_text
 from anytext_lib.ocr.crops import maps_of_padded
 from anytext_lib.ocr.network import PPOCRv3Network, RecognizerOutput, check_crops
 from anytext_lib.ocr.onnx_weights import characters_of, load_onnx, recognizer_path
@@ -39,7 +39,7 @@ class Charset:
     this is what AnyText2's training targets do (``cldm/recognizer.py``, ``get_text_ids``), so a text with unknown
     characters can never be read back exactly; ``unknown`` tells.  Texts are taken in their one normal form
     (``normal_text``): composed and decomposed letters (NFC, NFD) give the same classes, invisible characters
-    (zero-width spaces, soft hyphens) none, and every other kind of space is the space.
+    (zero-width spaces, soft hyphens, joiners) none, and every other kind of space is the space.
     """
 
     characters: tuple[str, ...]
@@ -68,7 +68,7 @@ class Charset:
 
     def encode(self, text: str) -> list[int]:
         """Class of each character of ``text`` in its normal form; unknown characters become the last class."""
-        return self.classes(normal_text(text))
+        return self.classes(visible_text(text))
 
     def classes(self, text: str) -> list[int]:
         """Class of each character of ``text`` as it stands: what upstream's NED compares."""
@@ -76,7 +76,11 @@ class Charset:
 
     def unknown(self, text: str) -> list[str]:
         """The characters of ``text`` in its normal form that have no class of their own, each once, in order."""
-        return list(dict.fromkeys(character for character in normal_text(text) if character not in self._index))
+        return list(dict.fromkeys(character for character in visible_text(text) if character not in self._index))
+
+    def known(self, text: str) -> str:
+        """``text`` in its normal form without the characters that have no class of their own."""
+        return "".join(character for character in visible_text(text) if character in self._index)
 
     def symbol(self, index: int) -> str:
         """The character of a class; '' for the blank."""

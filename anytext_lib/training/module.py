@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -126,6 +127,9 @@ class AnyText2Training(DiffusionTraining):
             It stands in the place of loss_alpha, loss_beta and region_weight, which are short for the usual lists.
         loss_alpha: weight of the OCR term; 0 switches it off.
         loss_beta: weight of the CTC term; 0 switches it off.
+        ctc_unknown: what becomes, in the CTC term, of characters that the recogniser's dictionary lacks (most letters
+            of other scripts than Chinese and English): space, as upstream, skip_characters or skip_lines; see
+            ``losses.terms.ctc``.
         loss_start: optimizer step at which both weights are switched on.
         loss_ramp: optimizer steps over which they rise to their full value; 0 switches them on at once.
         latin_weight: weight of Latin lines in both terms.
@@ -169,7 +173,9 @@ class AnyText2Training(DiffusionTraining):
     def __init__(self, model: str | nn.Module = "mini", learning_rate: float = 2e-5,
                  lr_schedule: Literal["constant", "linear", "cosine", "one_cycle"] = "constant",
                  warmup_steps: int = 0, terms: list[str | dict[str, Any]] | None = None, loss_alpha: float = 0.0,
-                 loss_beta: float = 0.0, loss_start: int = 0, loss_ramp: int = 0, latin_weight: float = 1.0,
+                 loss_beta: float = 0.0,
+                 ctc_unknown: Literal["space", "skip_characters", "skip_lines"] = "space",
+                 loss_start: int = 0, loss_ramp: int = 0, latin_weight: float = 1.0,
                  with_step_weight: bool = True, weighting: str | dict[str, Any] | None = None,
                  region_weight: float = 1.0, monitor_every: int = 0, reference_cache: float = 0.0,
                  encoder_cache: float = 0.0, decode_patches: int | None = None, decode_background: float = 0.125,
@@ -189,7 +195,8 @@ class AnyText2Training(DiffusionTraining):
         self.objective = Objective(training_terms(
             terms, loss_alpha=LossWeightSchedule(loss_alpha, loss_start, loss_ramp),
             loss_beta=LossWeightSchedule(loss_beta, loss_start, loss_ramp), region_weight=region_weight,
-            weighting=chosen_weighting(weighting, with_step_weight), monitored=monitor_every > 0))
+            weighting=chosen_weighting(weighting, with_step_weight), monitored=monitor_every > 0,
+            ctc_unknown=ctc_unknown))
         require_rate(learning_rate, warmup_steps)
         self.model = load_model(model)
         require_timesteps(len(self.model.alphas_cumprod), min_timestep=[min_timestep], val_timesteps=val_timesteps)
@@ -263,6 +270,20 @@ class AnyText2Training(DiffusionTraining):
         weights = {name: torch.tensor(self.objective.weight(name, self.global_step)) for name in ("ocr", "ctc")}
         self.log_dict({"t/loss_alpha": weights["ocr"], "t/loss_beta": weights["ctc"]}, batch_size=len(batch))
         return values.loss * self.accumulation_factor(batch_idx)
+
+    @property
+    def reads(self) -> bool:
+        """Whether a term looks at the recogniser's readings of lines."""
+        return any(term.per_line for term in self.objective.terms.values())
+
+    @property
+    def unknown_remedy(self) -> str:
+        """What becomes of characters that the recogniser cannot read, for a warning."""
+        if self.objective.weight("ctc") == 0:
+            return "The OCR loss compares what it makes of them all the same"
+        told = {"space": "In the CTC term they become spaces (ctc_unknown: skip_lines leaves such lines out of it)",
+                "skip_characters": "The CTC term is without them", "skip_lines": "The CTC term is without such lines"}
+        return told[self.hparams.ctc_unknown] if self.hparams.terms is None else "See unknown of the term ctc"
 
     def watches(self, step: int) -> bool:
         """Whether terms of weight 0 are computed at an optimizer step."""
@@ -362,7 +383,7 @@ def chosen_weighting(weighting: str | Mapping[str, Any] | None, with_step_weight
 
 def training_terms(terms: Sequence[str | Mapping[str, Any] | Term] | None, loss_alpha: LossWeightSchedule,
                    loss_beta: LossWeightSchedule, region_weight: float, weighting: Weighting,
-                   monitored: bool) -> list[Term]:
+                   monitored: bool, ctc_unknown: str = "space") -> list[Term]:
     """The terms of a run.
 
     Args:
@@ -378,10 +399,12 @@ def training_terms(terms: Sequence[str | Mapping[str, Any] | Term] | None, loss_
         raise TermError(f"region_weight must not be negative, and finite, got {region_weight}")
     if terms is None:
         reading = [Term(name, function, weight, weighting) for name, function, weight in
-                   (("ocr", ocr, loss_alpha), ("ctc", ctc, loss_beta)) if monitored or weight.value > 0]
+                   (("ocr", ocr, loss_alpha), ("ctc", partial(ctc, unknown=ctc_unknown), loss_beta))
+                   if monitored or weight.value > 0]
         inside = [Term("region", region, region_weight - 1)] if region_weight != 1 else []
         return [Term("simple", simple), *inside, *reading]
-    short = {"loss_alpha": loss_alpha.value, "loss_beta": loss_beta.value, "region_weight": region_weight - 1}
+    short = {"loss_alpha": loss_alpha.value, "loss_beta": loss_beta.value, "region_weight": region_weight - 1,
+             "ctc_unknown": ctc_unknown != "space"}
     if given := [name for name, value in short.items() if value]:
         raise TermError(f"{given[0]} is short for a term, and there is a list of terms: write it there, or leave "
                         "the list out")

@@ -113,7 +113,8 @@ def test_a_card_that_says_nothing_gives_no_warning(plain, tmp_path, capsys, argu
                                              "follows how light a colour is, and its hue hardly"]),
     (["--line", "\u5496\u5561"], ["line 1 ('\u5496\u5561'): this model was trained on Latin only"]),
     (["--line", "{text: \u041f\u0440\u0438, font: DEJAVU}"], ["line 1 ('\u041f\u0440\u0438'): this model was trained "
-                                                              "on Latin only", "the font of line 1"]),
+                                                              "on Latin only", "PP-OCRv3) cannot read '\u0440'",
+                                                              "the font of line 1"]),
     (["--line", "Extraordinary"], ["lines of at most 7 characters"]),
     (["--line", "{text: Tea, font: Caveat}"], ["the font of line 1 ('Tea'): this model was not trained to imitate"]),
     (["--line", "Tea", "--line", "Milk"], ["2 lines: this model was trained on pictures with at most 1"]),

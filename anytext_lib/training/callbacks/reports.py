@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from anytext_lib.losses import NonFiniteError
 from anytext_lib.models.sharding import whole
+from anytext_lib.ocr.unreadable import unreadable, unreadable_note
 from anytext_lib.training.callbacks.average import EverySteps
 from anytext_lib.training.run_files import RunFolder
 
@@ -120,10 +121,13 @@ def peak_ram_gib() -> float:
 
 
 class DataReport(pl.Callback):
-    """Logs t/skipped_pictures and t/dropped_lines, counted since the run began; shows the first reasons."""
+    """Logs t/skipped_pictures and t/dropped_lines, counted since the run began; shows the first reasons.
+
+    Warns of the first lines with characters that the recogniser cannot read, where losses read, and counts them.
+    """
 
     def __init__(self):
-        self.pictures = self.lines = 0
+        self.pictures = self.lines = self.unreadable = 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, batch_idx) -> None:
         self._tell(batch.skipped, self.pictures, "picture skipped")
@@ -131,17 +135,29 @@ class DataReport(pl.Callback):
         self.pictures, self.lines = self.pictures + len(batch.skipped), self.lines + len(batch.dropped)
         counts = {"t/skipped_pictures": float(self.pictures), "t/dropped_lines": float(self.lines)}
         module.log_dict(counts, batch_size=len(batch))
+        if getattr(module, "reads", False):
+            self._tell_unreadable(module, batch.lines.texts)
+
+    def _tell_unreadable(self, module: pl.LightningModule, texts: list[str]) -> None:
+        odd = {text: found for text in texts if (found := unreadable([text]))}
+        if odd and not self.unreadable:
+            rank_zero_warn(f"{unreadable_note(next(iter(odd)), next(iter(odd.values())))}. {module.unknown_remedy}")
+        self.unreadable += sum(text in odd for text in texts)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.pictures or self.lines:
             rank_zero_info(f"{self.pictures} pictures were skipped and {self.lines} lines left out; "
                            "`anytext data check` lists all of them")
+        if self.unreadable:
+            rank_zero_info(f"{self.unreadable} lines had characters that the recogniser cannot read; "
+                           "`anytext data check` names them")
 
     def state_dict(self) -> dict[str, int]:
-        return {"pictures": self.pictures, "lines": self.lines}
+        return {"pictures": self.pictures, "lines": self.lines, "unreadable": self.unreadable}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.pictures, self.lines = state["pictures"], state["lines"]
+        self.unreadable = state.get("unreadable", 0)
 
     @staticmethod
     def _tell(reasons: list[str], before: int, what: str) -> None:

@@ -13,20 +13,23 @@ embedding and CLIP, whose activations are small.  So a card needs some more than
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from anytext_lib.adapters.low_rank import attach
+from anytext_lib.data.lines import TextLines
 from anytext_lib.models.anytext2 import AnyText2Model, Conditions
 from anytext_lib.models.freezing import Groups, apply
+from anytext_lib.models.patch_decoder import PatchDecoder
 
 GIB = 2**30
 ALL_TARGETS = ("unet", "attnx", "writenet")
@@ -35,7 +38,8 @@ OWN_TARGETS = ("attnx", "writenet")
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a step is: ``rank`` 0 trains the weights themselves; ``reading`` decodes the picture, as OCR losses do."""
+    """What a step is: ``rank`` 0 trains the weights themselves; ``reading`` decodes the picture, as OCR losses do, and
+    with ``lines`` only around these; ``mixed`` computes products in bfloat16, as precision bf16-mixed does."""
 
     rank: int = 8
     targets: Sequence[str] = ALL_TARGETS
@@ -44,6 +48,8 @@ class MemoryPlan:
     reading: bool = False
     batch: int = 1
     size: tuple[int, int] = (512, 512)
+    mixed: bool = False
+    lines: TextLines | None = None
 
 
 @dataclass(frozen=True)
@@ -64,43 +70,56 @@ class Memory:
 
 def training_memory(plan: MemoryPlan, config: str = "sd15") -> Memory:
     """The memory of one training step of a model of the size ``config``."""
-    with torch.device("meta"):
-        model = AnyText2Model(config)
-    groups = _prepare(model, plan)
+    model, groups = build(plan, config)
     trained = sum(parameter.numel() for members in groups.values() for _, parameter in members)
     weights = sum(value.nbytes for value in model.state_dict().values())
-    if plan.checkpointing:
-        model.set_gradient_checkpointing()
     for members in groups.values():
         for _, parameter in members:
             parameter.grad = torch.zeros_like(parameter)  # counted apart
-    with plain_attention(), LiveStorage() as live:
+    with gpu_arithmetic(plan.mixed), LiveStorage() as live:
         _step(model, plan)
     return Memory(weights, 4 * trained, 8 * trained, live.most, trained)
 
 
-def _prepare(model: AnyText2Model, plan: MemoryPlan) -> Groups:
+def build(plan: MemoryPlan, config: str = "sd15") -> tuple[AnyText2Model, Groups]:
+    """A model of the size ``config`` on the meta device, set up for ``plan``, and what of it is trained."""
+    with torch.device("meta"):
+        model = AnyText2Model(config)
+    if plan.checkpointing:
+        model.set_gradient_checkpointing()
     if not plan.rank:
-        return apply(model)
+        return model, apply(model)
     for name, part in model.named_children():
         if name != "recognizer":
             nn.Module.to(part, dtype=plan.frozen)
-    return attach(model, plan.targets, plan.rank)
+    return model, attach(model, plan.targets, plan.rank)
 
 
-def _step(model: AnyText2Model, plan: MemoryPlan) -> None:
-    """Forward and backward pass on the meta device."""
+def inputs(model: AnyText2Model, plan: MemoryPlan) -> tuple[torch.Tensor, Conditions]:
+    """Latents (B, C, h, w) and conditions of a step, without content."""
     batch, (height, width) = plan.batch, plan.size
     factor, dtype = model.latent_factor, model.dtype
     latents = torch.empty(batch, model.unet.config.in_channels, height // factor, width // factor, device="meta")
     context = torch.empty(batch, 77, model.unet.config.cross_attention_dim, device="meta", dtype=dtype)
     page = torch.empty(batch, 1, height, width, device="meta")
     text = context.clone().requires_grad_(not plan.rank)  # the text embedding is trained with the weights only
-    conditions = Conditions(context.clone().requires_grad_(not plan.rank), text, page, page, latents)
-    output = model(latents, torch.zeros(batch, device="meta"), conditions).float()
+    return latents, Conditions(context.clone().requires_grad_(not plan.rank), text, page, page, latents)
+
+
+def decoded(model: AnyText2Model, plan: MemoryPlan, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures of latents: all of them, or around the plan's lines."""
+    if plan.lines is None:
+        return model.decode(latents)
+    return PatchDecoder(model.vae)(latents, plan.lines)
+
+
+def _step(model: AnyText2Model, plan: MemoryPlan) -> None:
+    """Forward and backward pass on the meta device."""
+    latents, conditions = inputs(model, plan)
+    output = model(latents, torch.zeros(plan.batch, device="meta"), conditions).float()
     loss = (output - latents).square().mean()
     if plan.reading:
-        loss = loss + model.decode(latents - output).clamp(-1, 1).float().square().mean()
+        loss = loss + decoded(model, plan, latents - output).clamp(-1, 1).float().square().mean()
     loss.backward()
 
 
@@ -166,23 +185,57 @@ class _PlainAttention(torch.autograd.Function):
     """The shape of an attention whose kernel keeps queries, keys, values, output and one number a query."""
 
     @staticmethod
-    def forward(context, query, key, value):
+    def forward(context, query, key, value, report):
         """As ``scaled_dot_product_attention``."""
         out = query.new_empty(*query.shape[:-1], value.shape[-1])
         context.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        context.report = report
+        report(query, key, False)
         return out
 
     @staticmethod
     def backward(context, gradient):
         """Three gradients."""
-        return tuple(torch.empty_like(tensor) for tensor in context.saved_tensors[:3])
+        query, key, value = context.saved_tensors[:3]
+        context.report(query, key, True)
+        return *(torch.empty_like(tensor) for tensor in (query, key, value)), None
+
+
+class _Autocast(TorchFunctionMode):
+    """``torch.autocast`` of a GPU in bfloat16, which the meta device does not know: products in 16 bits, norms and
+    softmax in float32, everything else in the type of what comes in.  Its lists: torch/docs, "Automatic mixed
+    precision", as far as these networks use them."""
+
+    LOW = frozenset({"conv1d", "conv2d", "conv_transpose2d", "linear", "matmul", "__matmul__", "bmm", "baddbmm",
+                     "addmm", "mm"})
+    HIGH = frozenset({"group_norm", "layer_norm", "softmax"})
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        """Call ``function`` with converted tensors."""
+        name = getattr(function, "__name__", "")
+        if name in self.LOW or name in self.HIGH:
+            wanted = torch.bfloat16 if name in self.LOW else torch.float32
+            arguments, options = tree_map_only(torch.Tensor, lambda tensor: converted(tensor, wanted),
+                                               (arguments, options))
+        return function(*arguments, **(options or {}))
+
+
+def converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor in another type if it holds floats."""
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 @contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention as GPUs compute it: the meta device would write out every score."""
-    def attend(query, key, value, *unused, **options):
-        return _PlainAttention.apply(query, key, value)
+def gpu_arithmetic(mixed: bool = False,
+                   report: Callable[[torch.Tensor, torch.Tensor, bool], None] = lambda *_: None) -> Iterator[None]:
+    """Attention and, if ``mixed``, autocast as GPUs compute them: the meta device would write out every score.
 
-    with mock.patch.object(F, "scaled_dot_product_attention", attend):
+    ``report`` is told of each attention: its queries, its keys, and whether it is the backward pass.
+    """
+    def attend(query, key, value, *unused, **options):
+        if mixed:
+            query, key, value = (converted(tensor, torch.bfloat16) for tensor in (query, key, value))
+        return _PlainAttention.apply(query, key, value, report)
+
+    with mock.patch.object(F, "scaled_dot_product_attention", attend), _Autocast() if mixed else nullcontext():
         yield

@@ -153,8 +153,8 @@ def _run(model: AnyText2Model, forward: Callable, mixed: bool) -> tuple[PartWork
         with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
             found = forward()
         results, there, tally.operations = _as_list(found), tally.operations, []
-        if any(result.requires_grad for result in results):
-            torch.autograd.backward(results, [torch.empty_like(result) for result in results])
+        if ends := [result for result in results if result.requires_grad]:
+            torch.autograd.backward(ends, [torch.empty_like(end) for end in ends])
     return PartWork(there, tally.operations, sum(storage.nbytes() for storage in held.values())), results
 
 

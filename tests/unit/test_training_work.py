@@ -33,13 +33,14 @@ def test_a_layer_by_hand():
     with Tally() as tally:
         layer(x).detach().flatten()
     (only,) = tally.operations
-    assert only == Operation("convolution", 2 * 2 * 32 * 32 * 16 * 8 * 9, 4 * (x.numel() + 2 * 16 * 32 * 32 + 16 * 8 * 9))
+    values = x.numel() + 2 * 16 * 32 * 32 + 16 * 8 * 9
+    assert only == Operation("convolution", 2 * 2 * 32 * 32 * 16 * 8 * 9, 4 * values)
 
 
 def test_views_are_free_and_changes_in_place_are_not():
     with Tally() as tally:
         x = empty(64, 64)
-        x.t()[3:].reshape(-1).expand(5, -1)
+        x.t()[3:].unsqueeze(0).expand(5, -1, -1)
         x.add_(1)
     assert [(found.name, found.bytes) for found in tally.operations] == [("add_", 2 * SQUARE)]
 
@@ -74,8 +75,9 @@ def test_parts_add_up_to_what_torch_counts(plain):
 
 
 def test_the_frozen_encoder_of_the_unet_has_no_backward_pass(plain):
-    assert flops(plain["UNet"].backward) < flops(plain["UNet"].forward)
-    assert flops(plain["WriteNet"].backward) > 1.8 * flops(plain["WriteNet"].forward), "gradients of inputs and weights"
+    unet, control = plain["UNet"], plain["WriteNet"]
+    assert flops(unet.backward) / flops(unet.forward) < 0.8 * flops(control.backward) / flops(control.forward)
+    assert flops(control.backward) > 1.8 * flops(control.forward), "gradients of inputs and weights"
     assert not plain["encoder"].backward and plain["encoder"].kept == 0
     assert set(plain) == set(PARTS) - {"decoder"}
 
@@ -129,7 +131,7 @@ def test_mixed_arithmetic_keeps_copies_of_the_weights():
     plain, mixed = (training_memory(replace(SMALL, batch=1, mixed=mixed), "tiny") for mixed in (False, True))
     assert (plain.weights, plain.gradients, plain.optimizer) == (mixed.weights, mixed.gradients, mixed.optimizer)
     assert plain.activations != mixed.activations
-    large = [training_memory(replace(SMALL, size=(256, 256), mixed=mixed), "tiny").activations for mixed in (False, True)]
+    large = [training_memory(replace(SMALL, size=(256, 256), mixed=on), "tiny").activations for on in (False, True)]
     assert large[1] < 0.95 * large[0]
 
 

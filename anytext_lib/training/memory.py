@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -201,23 +200,11 @@ class _PlainAttention(torch.autograd.Function):
         return *(torch.empty_like(tensor) for tensor in (query, key, value)), None
 
 
-class _Autocast(TorchFunctionMode):
-    """``torch.autocast`` of a GPU in bfloat16, which the meta device does not know: products in 16 bits, norms and
-    softmax in float32, everything else in the type of what comes in.  Its lists: torch/docs, "Automatic mixed
-    precision", as far as these networks use them."""
-
-    LOW = frozenset({"conv1d", "conv2d", "conv_transpose2d", "linear", "matmul", "__matmul__", "bmm", "baddbmm",
-                     "addmm", "mm"})
-    HIGH = frozenset({"group_norm", "layer_norm", "softmax"})
-
-    def __torch_function__(self, function, types, arguments=(), options=None):
-        """Call ``function`` with converted tensors."""
-        name = getattr(function, "__name__", "")
-        if name in self.LOW or name in self.HIGH:
-            wanted = torch.bfloat16 if name in self.LOW else torch.float32
-            arguments, options = tree_map_only(torch.Tensor, lambda tensor: converted(tensor, wanted),
-                                               (arguments, options))
-        return function(*arguments, **(options or {}))
+LOW = ((F, "conv1d"), (F, "conv2d"), (F, "conv_transpose2d"), (F, "linear"), (torch, "matmul"), (torch, "bmm"),
+       (torch, "baddbmm"))
+HIGH = ((F, "group_norm"), (F, "layer_norm"), (F, "softmax"))
+"""What autocast does on a GPU in 16 bits and in float32, as far as these networks use it; everything else takes the
+type of what comes in.  PyTorch's documentation, "Automatic mixed precision", has the whole lists."""
 
 
 def converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -225,10 +212,20 @@ def converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
+def in_type(function: Callable, dtype: torch.dtype) -> Callable:
+    """``function``, its tensors converted beforehand."""
+    def call(*arguments, **options):
+        arguments, options = tree_map_only(torch.Tensor, lambda tensor: converted(tensor, dtype), (arguments, options))
+        return function(*arguments, **options)
+
+    return call
+
+
 @contextmanager
 def gpu_arithmetic(mixed: bool = False,
                    report: Callable[[torch.Tensor, torch.Tensor, bool], None] = lambda *_: None) -> Iterator[None]:
-    """Attention and, if ``mixed``, autocast as GPUs compute them: the meta device would write out every score.
+    """Attention and, if ``mixed``, autocast in bfloat16 as GPUs compute them: the meta device knows no autocast, and
+    would write out every score of an attention.
 
     ``report`` is told of each attention: its queries, its keys, and whether it is the backward pass.
     """
@@ -237,5 +234,9 @@ def gpu_arithmetic(mixed: bool = False,
             query, key, value = (converted(tensor, torch.bfloat16) for tensor in (query, key, value))
         return _PlainAttention.apply(query, key, value, report)
 
-    with mock.patch.object(F, "scaled_dot_product_attention", attend), _Autocast() if mixed else nullcontext():
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(F, "scaled_dot_product_attention", attend))
+        for names, dtype in ((LOW, torch.bfloat16), (HIGH, torch.float32)) if mixed else ():
+            for place, name in names:
+                patches.enter_context(mock.patch.object(place, name, in_type(getattr(place, name), dtype)))
         yield

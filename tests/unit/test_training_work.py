@@ -119,12 +119,21 @@ def test_mixed_arithmetic_has_the_types_of_autocast():
         low = conv(empty(1, 4, 8, 8))
         high = norm(low)
         assert (low.dtype, high.dtype, F.silu(low).dtype) == (torch.bfloat16, torch.float32, torch.bfloat16)
-        assert (low + high).dtype == torch.float32 and (low @ low).dtype == torch.bfloat16
+        assert (low + high).dtype == torch.float32 and torch.matmul(high, high).dtype == torch.bfloat16
         assert F.scaled_dot_product_attention(*[empty(1, 2, 8, 8)] * 3).dtype == torch.bfloat16
-        assert F.linear(high, empty(3, 6)).dtype == torch.bfloat16 and high.softmax(-1).dtype == torch.float32
+        assert F.linear(high, empty(3, 6)).dtype == torch.bfloat16 and F.softmax(low, -1).dtype == torch.float32
     high.sum().backward()
     assert conv.weight.grad.dtype == torch.float32, "gradients of float32 weights"
     assert conv(empty(1, 4, 8, 8)).dtype == torch.float32, "and outside of it everything is as before"
+
+
+def test_mixed_arithmetic_goes_with_checkpointing():
+    plans = [replace(SMALL, mixed=True, checkpointing=checkpointing) for checkpointing in (False, True)]
+    plain, again = (step_work(plan, "tiny")["UNet"] for plan in plans)
+    assert all(operation.half for operation in again.backward if operation.flops)
+    assert flops(again.backward) > flops(plain.backward) and again.kept < plain.kept
+    memories = [training_memory(plan, "tiny").activations for plan in plans]
+    assert memories[1] < memories[0]
 
 
 def test_mixed_arithmetic_keeps_copies_of_the_weights():

@@ -25,7 +25,7 @@ LIBRARY = {
     "evaluate": ("anytext_lib.evaluation.command", "score pictures: ocr, fid, clip, lpips"),
     "benchmark": ("anytext_lib.benchmark.command", "AnyText's benchmark: pictures, scores, published figures"),
     "udifftext": ("anytext_lib.udifftext.command", "UDiffText: write a word into a picture, read its checkpoints"),
-    "db": ("anytext_lib.db.command", "train and compare the small text detector"),
+    "db": ("anytext_lib.db.command", "text detection: train on own pictures, compare, find texts"),
 }
 """Name: module with NAME_parser or add_NAME_commands and with run_NAME, and what the command does."""
 TRAINING = {"fit": "train or fine-tune a model", "validate": "measure a trained model on held-out data"}

@@ -138,10 +138,9 @@ def evaluate_detector(detector: Detector, scenes: Iterable[Scene], iou: float = 
     return DetectorScore(sum(scores, BoxScore()), f_interval(scores), 1000 * spent / len(scores))
 
 
-def compare_detectors(detectors: Mapping[str, Detector], scenes: Iterable[Scene],
+def compare_detectors(detectors: Mapping[str, Detector], scenes: Sequence[Scene],
                       iou: float = 0.5) -> dict[str, DetectorScore]:
     """Scores of several detectors on the same scenes, by their names."""
-    scenes = list(scenes)
     return {name: evaluate_detector(detector, scenes, iou) for name, detector in detectors.items()}
 
 

@@ -21,7 +21,12 @@ preset          L_s                                                             
 ``original``    cross-entropy over positives and 3 times as many of the hardest negatives       5    10
 ``mmocr``       the same from logits (its smooth L1 on T has beta 0, which is plain L1)         5    10
 ``doctr``       focal loss from logits, mean over all pixels                                   10     1
+``dicefocal``   Dice plus focal loss (weight .25 of positives), not mined; the same on B        5    10
 ==============  ==========================================================================  =====  ====
+
+``dicefocal`` is PaddleOCR's newer choice (``DiceFocalLoss``, at 10e71ae), made because Dice cannot be mined.  Beside it
+``DBLoss`` there takes ``DiceLoss`` only; "Euclidean" and "CrossEntropy" of ``BalanceLoss`` fail when they are called,
+because they are given a mask, which they do not take.
 
 Batches that teach nothing, with ``fallback_negatives = 0`` and any prediction:
 
@@ -32,10 +37,10 @@ no text               0                alpha               0          1
 all masked            0                alpha               0          1
 ====================  ===============  ==================  =========  ==========
 
-All their gradients are zero: false positives on pictures without text go unpunished.  ``fallback_negatives = n`` makes
-L_s of a batch without text the mean cross-entropy of its n hardest pixels.  (A picture without text in a batch
-*with* text is punished by mined cross-entropy and by Dice anyway.)  Masked pixels are never punished.  Focal loss
-needs no such help: it counts every pixel.
+All their gradients are zero (not those of ``dicefocal``): false positives on pictures without text go unpunished.
+``fallback_negatives = n`` makes L_s of a batch without text the mean cross-entropy of its n hardest pixels.  (A picture
+without text in a batch *with* text is punished by mined cross-entropy and by Dice anyway.)  Masked pixels are never
+punished.  Focal loss needs no such help: it counts every pixel.
 
 Source: Liao et al. 2020; PaddleOCR ``ppocr/losses/det_db_loss.py`` (at 5ec23a4) and ``det_basic_loss.py``; MhLiao/DB
 ``decoders/seg_detector_loss.py`` (L1BalanceCELoss); mmocr 1.0 ``DBModuleLoss`` (``fallback_negative_num``); doctr
@@ -136,6 +141,25 @@ def focal_loss(prediction: torch.Tensor, target: torch.Tensor, logits: torch.Ten
     return side * (1 - of_target) ** gamma * cross_entropy(prediction, target, logits)
 
 
+def dice_focal_loss(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, eps: float = EPS,
+                    dice_weight: float = 1.0, focal_weight: float = 1.0, focal_alpha: float = 0.25,
+                    focal_gamma: float = 2.0) -> torch.Tensor:
+    r"""Dice loss and the mean focal loss over the mask: one number.
+
+    .. math:: w_d \, Dice + w_f \frac{\sum m \, \alpha_y (1 - p_y)^\gamma (-\log p_y)}{\sum m + \epsilon}
+
+    Dice looks after the shape as a whole, focal loss after each pixel, also where there is no text.  Probabilities are
+    cut to [eps, 1 - eps] in the second term, as upstream, so that the logarithm is finite.
+
+    Args:
+        focal_alpha: weight of positives, 1 - focal_alpha of negatives. ``focal_gamma``: how little easy pixels count.
+    """
+    of_target = (prediction * target + (1 - prediction) * (1 - target)).clamp(eps, 1 - eps)
+    side = focal_alpha * target + (1 - focal_alpha) * (1 - target)
+    focal = side * (1 - of_target) ** focal_gamma * -of_target.log()
+    return dice_weight * dice_loss(prediction, target, mask, eps) + focal_weight * masked_mean(focal, mask, eps)
+
+
 def masked_mean(values: torch.Tensor, mask: torch.Tensor, eps: float = EPS) -> torch.Tensor:
     """Mean of (B, H, W) over the pixels of the mask; 0 where all are masked."""
     return (mask * values).sum() / (mask.sum() + eps)
@@ -174,12 +198,14 @@ def balanced_loss(loss: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, 
 
 NUMBERS = {"DiceLoss": dice_loss, "MaskL1Loss": masked_l1_loss}  # one number for the batch
 PER_PIXEL = {"BCELoss": cross_entropy, "FocalLoss": focal_loss}
+DICE_FOCAL = "DiceFocalLoss"  # one number, for P and for B
 PRESETS = {
     "paddleocr": {},
     "original": {"main_loss_type": "BCELoss"},
     "mmocr": {"main_loss_type": "BCELoss", "with_logits": True},
     "doctr": {"main_loss_type": "FocalLoss", "with_logits": True, "balance_loss": False, "alpha": 10.0, "beta": 1.0,
               "eps": 1e-8},
+    "dicefocal": {"main_loss_type": DICE_FOCAL, "balance_loss": False},
 }
 
 
@@ -203,12 +229,14 @@ class DBLoss(torch.nn.Module):
     Args:
         balance_loss: mine hard negatives in L_s (``balanced_loss``); False takes the number itself, or the mean over
             the mask of a loss per pixel (upstream returns the map there, and fails).
-        main_loss_type: L_s: "DiceLoss", "BCELoss", "MaskL1Loss" (PaddleOCR's names) or "FocalLoss".
+        main_loss_type: L_s: "DiceLoss", "BCELoss", "MaskL1Loss" (PaddleOCR's names), "FocalLoss", or PaddleOCR's
+            "DiceFocalLoss", which is also taken for B in the place of Dice.
         alpha, beta: weights of L_s and of the threshold map.
         ohem_ratio: most negatives a positive that are mined.
         eps: keeps divisions finite.
         with_logits: take L_s from logits, which ``forward`` then needs.
         fallback_negatives: pixels of a batch without text that are punished, 0 none (upstream).
+        dice_weight, focal_weight, focal_alpha, focal_gamma: of "DiceFocalLoss", see ``dice_focal_loss``.
 
     Raises:
         ValueError: an option is out of range or does not go with another.
@@ -216,25 +244,32 @@ class DBLoss(torch.nn.Module):
 
     def __init__(self, balance_loss: bool = True, main_loss_type: str = "DiceLoss", alpha: float = 5.0,
                  beta: float = 10.0, ohem_ratio: float = 3.0, eps: float = 1e-6, *, with_logits: bool = False,
-                 fallback_negatives: int = 0):
+                 fallback_negatives: int = 0, dice_weight: float = 1.0, focal_weight: float = 1.0,
+                 focal_alpha: float = 0.25, focal_gamma: float = 2.0):
         super().__init__()
-        if main_loss_type not in NUMBERS | PER_PIXEL:
-            raise ValueError(f"there is no main_loss_type {main_loss_type!r}; there are "
-                             f"{', '.join(NUMBERS | PER_PIXEL)}")
-        if with_logits and main_loss_type in NUMBERS:
+        names = [*NUMBERS, *PER_PIXEL, DICE_FOCAL]
+        if main_loss_type not in names:
+            raise ValueError(f"there is no main_loss_type {main_loss_type!r}; there are {', '.join(names)}")
+        if balance_loss and main_loss_type == DICE_FOCAL:
+            raise ValueError("DiceFocalLoss is one number, of which nothing can be mined: set balance_loss to False "
+                             "(PaddleOCR takes no notice of it)")
+        if with_logits and main_loss_type not in PER_PIXEL:
             raise ValueError(f"{main_loss_type} is a function of probabilities: with_logits goes with "
                              f"{' and '.join(PER_PIXEL)}")
         for name, value in {"alpha": alpha, "beta": beta, "ohem_ratio": ohem_ratio,
-                            "fallback_negatives": fallback_negatives}.items():
+                            "fallback_negatives": fallback_negatives, "dice_weight": dice_weight,
+                            "focal_weight": focal_weight, "focal_gamma": focal_gamma}.items():
             if not value >= 0:
                 raise ValueError(f"{name} is at least 0, got {value}")
         self.balance_loss, self.main_loss_type, self.alpha, self.beta = balance_loss, main_loss_type, alpha, beta
         self.ohem_ratio, self.eps, self.with_logits = ohem_ratio, eps, with_logits
         self.fallback_negatives = fallback_negatives
+        self.focal = {"dice_weight": dice_weight, "focal_weight": focal_weight, "focal_alpha": focal_alpha,
+                      "focal_gamma": focal_gamma}
 
     @classmethod
     def from_preset(cls, name: str, **changes) -> DBLoss:
-        """"paddleocr", "original", "mmocr" or "doctr", with single options changed."""
+        """"paddleocr", "original", "mmocr", "doctr" or "dicefocal", with single options changed."""
         if name not in PRESETS:
             raise OptionError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], **changes})
@@ -257,7 +292,9 @@ class DBLoss(torch.nn.Module):
             labels = labels.to(device=maps.device, dtype=dtype, non_blocking=True)
             shrink = self.alpha * self.shrink_term(p, labels, logits.to(dtype) if self.with_logits else None)
             threshold = self.beta * masked_l1_loss(t, labels.threshold_map, labels.threshold_mask, self.eps)
-            binary = dice_loss(b, labels.shrink_map, labels.shrink_mask, self.eps)
+            binary = (dice_focal_loss(b, labels.shrink_map, labels.shrink_mask, self.eps, **self.focal)
+                      if self.main_loss_type == DICE_FOCAL else
+                      dice_loss(b, labels.shrink_map, labels.shrink_mask, self.eps))
         return DBTerms(shrink + threshold + binary, shrink, threshold, binary)
 
     def shrink_term(self, p: torch.Tensor, labels: LabelMaps, logits: torch.Tensor | None = None) -> torch.Tensor:
@@ -265,6 +302,8 @@ class DBLoss(torch.nn.Module):
         target, mask = labels.shrink_map, labels.shrink_mask
         if self.fallback_negatives and not (target * mask).any():
             return balanced_loss(cross_entropy(p, target, logits), target, mask, 0, self.fallback_negatives, self.eps)
+        if self.main_loss_type == DICE_FOCAL:
+            return dice_focal_loss(p, target, mask, self.eps, **self.focal)
         if self.main_loss_type in NUMBERS:
             value = NUMBERS[self.main_loss_type](p, target, mask, self.eps)
             return balanced_loss(value, target, mask, self.ohem_ratio, 0, self.eps) if self.balance_loss else value

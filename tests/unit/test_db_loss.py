@@ -115,7 +115,11 @@ def test_presets_agree_with_their_definitions():
     smooth_l1 = F.smooth_l1_loss(maps[:, 1] * batch.threshold_mask, batch.threshold_map * batch.threshold_mask.double(),
                                  beta=0, reduction="sum") / batch.threshold_mask.sum()
     plain_dice = 1 - 2 * (maps[:, 0] * y * m).sum() / ((maps[:, 0] * m).sum() + (y * m).sum())
-    wanted = {"paddleocr": 5 * plain_dice + 10 * l1 + dice, "original": 5 * mined + 10 * l1 + dice,
+    quarter = torch.where(y == 1, 0.25, 0.75)
+    of_b = torch.where(y == 1, maps[:, 2], 1 - maps[:, 2]).clamp(1e-6, 1 - 1e-6)
+    focal_p, focal_b = ((m * quarter * (1 - own) ** 2 * -own.log()).sum() / m.sum() for own in (of_target, of_b))
+    wanted = {"dicefocal": 5 * (plain_dice + focal_p) + 10 * l1 + dice + focal_b,
+              "paddleocr": 5 * plain_dice + 10 * l1 + dice, "original": 5 * mined + 10 * l1 + dice,
               "mmocr": 5 * mined + 10 * smooth_l1 + dice, "doctr": 10 * focal + l1 + dice}
     assert wanted.keys() == PRESETS.keys()
     for name, value in wanted.items():
@@ -170,8 +174,20 @@ def test_fallback_negatives_punish_false_positives_without_text(preset):
     assert loss(maps, with_text, logits).loss == DBLoss.from_preset(preset)(maps, with_text, logits).loss
 
 
-def test_focal_loss_punishes_without_help():
-    assert gradient(DBLoss.from_preset("doctr"), labels(0)).any()
+@pytest.mark.parametrize("preset", ["doctr", "dicefocal"])
+def test_focal_loss_punishes_without_help(preset):
+    assert gradient(DBLoss.from_preset(preset), labels(0)).any()
+
+
+def test_the_weights_of_dice_and_focal_loss():
+    maps, _ = prediction(1)
+    both, dice, focal, twice = (DBLoss.from_preset("dicefocal", **options)(maps, labels(1)) for options in (
+        {}, {"focal_weight": 0}, {"dice_weight": 0}, {"dice_weight": 0, "focal_weight": 2}))
+    assert (dice.shrink + focal.shrink).item() == pytest.approx(both.shrink.item(), rel=1e-6)
+    assert (dice.binary + focal.binary).item() == pytest.approx(both.binary.item(), rel=1e-6)
+    assert twice.shrink.item() == pytest.approx(2 * focal.shrink.item(), rel=1e-6)
+    plain = DBLoss(balance_loss=False)(maps, labels(1))
+    assert dice.loss.item() == pytest.approx(plain.loss.item(), rel=1e-6)
 
 
 # precision and errors
@@ -218,6 +234,8 @@ def test_bad_requests_are_explained():
         DBLoss.from_preset("paddle")
     with pytest.raises(ValueError, match="no main_loss_type 'Dice'; there are DiceLoss"):
         DBLoss(main_loss_type="Dice")
+    with pytest.raises(ValueError, match="nothing can be mined"):
+        DBLoss(main_loss_type="DiceFocalLoss")
     with pytest.raises(ValueError, match="with_logits goes with"):
         DBLoss(with_logits=True)
     with pytest.raises(ValueError, match="alpha"):

@@ -181,16 +181,13 @@ def _candidates(options: Namespace, job) -> Path:
 
 def _report(pipeline, job, made, record: dict, path: Path, judge) -> Iterator[Path]:
     """Tell what an edit did, and write it beside the picture."""
-    from anytext_lib.generation.edit_report import draw_edit, edit_report
+    from anytext_lib.generation.edit_report import edit_picture, edit_report, write_report
     from anytext_lib.generation.prepare import prepare
 
     item = prepare(job.request, pipeline.model, pipeline.defaults)
     found = edit_report(item.original, made, item.inside, record, judge)
     print(found.text(), flush=True)
-    written = [path.with_name(f"{path.stem}_report{suffix}") for suffix in (".json", ".png")]
-    write_json(written[0], {"judge": judge.name, **found.to_dict()})
-    draw_edit(item.original, made, item.inside, written[1])
-    yield from written
+    yield from write_report(found, judge.name, edit_picture(item.original, made, item.inside), path)
 
 
 def _check(pipeline, job, where: str, best_of: int | None = None) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anytext_lib.files import atomic_path
+from anytext_lib.files import atomic_path, write_json
 from anytext_lib.generation.legibility import PictureCheck, check_pictures
 from anytext_lib.ocr.judge import Judge
 
@@ -83,13 +83,35 @@ def edit_report(original: np.ndarray, made: Any, inside: np.ndarray, record: dic
     return EditReport(before, after, outside_change(original, np.asarray(made), inside))
 
 
-def draw_edit(original: np.ndarray, made: Any, inside: np.ndarray, path: str | os.PathLike) -> None:
-    """Write a PNG: before, after, and the absolute difference four times as strong, the regions pale blue in it."""
-    from PIL import Image
+def edit_picture(original: np.ndarray, made: Any, inside: np.ndarray) -> np.ndarray:
+    """Before, after, and the absolute difference four times as strong, the regions pale blue in it.
 
+    Args:
+        original, inside: as for ``edit_report``. ``made``: of the same size.
+
+    Returns:
+        (H, 3 W + 16, 3) uint8.
+    """
     after = np.asarray(made)
     difference = (GAIN * absolute_difference(original, after)).clip(0, 255).astype(np.uint8)
     difference[inside] = difference[inside] // 2 + np.array([20, 60, 120], np.uint8)
     gap = np.full((original.shape[0], 8, 3), 255, np.uint8)
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.concatenate([original, gap, after, gap, difference], axis=1)).save(temporary, format="PNG")
+    return np.concatenate([original, gap, after, gap, difference], axis=1)
+
+
+def write_report(report: EditReport, judge: str, change: np.ndarray, picture: Path) -> list[Path]:
+    """Write a report beside the ``picture`` NAME.png that it is about, as NAME_report.json and NAME_report.png.
+
+    Args:
+        judge: the reader's name. ``change``: see ``edit_picture``.
+
+    Returns:
+        both files.
+    """
+    from PIL import Image
+
+    told, shown = (picture.with_name(f"{picture.stem}_report{suffix}") for suffix in (".json", ".png"))
+    write_json(told, {"judge": judge, **report.to_dict()})
+    with atomic_path(shown) as temporary:
+        Image.fromarray(change).save(temporary, format="PNG")
+    return [told, shown]

@@ -18,7 +18,7 @@ from anytext_lib.generation.prepare import LARGEST, picture_grid
 from anytext_lib.generation.regions import region_polygon
 from anytext_lib.generation.request import FONT_HINTS, SCHEDULERS, RequestError
 from anytext_lib.studio.canvas import Stage
-from anytext_lib.studio.session import Plan, Studio, numbers
+from anytext_lib.studio.session import MOST, Plan, Studio, numbers
 from anytext_lib.studio.sketch import (
     FRAME,
     SMALLEST_DRAG,
@@ -223,6 +223,8 @@ class Fields(w.VBox):
         self._lists = {"seeds": w.Text(", ".join(map(str, plan.seeds)), description="seeds", **FORM),
                        "strengths": w.Text(", ".join(f"{s:g}" for s in plan.strengths), description="strengths",
                                            **FORM)}
+        self._best = w.BoundedIntText(plan.best or 0, min=0, max=MOST, description="keep the best", tooltip="how many "
+                                      "of all pictures are kept, those that are read best; 0 keeps all", **FORM)
         self._scheduler = w.Dropdown(options=[OWN, *SCHEDULERS], value=plan.scheduler or OWN,
                                      description="scheduler", **FORM)
         self._numbers = _setting_fields(plan)
@@ -232,8 +234,8 @@ class Fields(w.VBox):
         upload.observe(lambda change: uploaded(change["new"]), names="value")
         hidden = [] if studio.has_styles else ["font_hint"]
         super().__init__([*(field for name, field in self._sketched.items() if name not in hidden),
-                          *self._sides.values(), *self._lists.values(), self._scheduler, *self._numbers.values(),
-                          *self._adapted.values(), self._folder, upload])
+                          *self._sides.values(), *self._lists.values(), self._best, self._scheduler,
+                          *self._numbers.values(), *self._adapted.values(), self._folder, upload])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -260,7 +262,8 @@ class Fields(w.VBox):
         base, vae, loras = (self._adapted[name].value for name in ("base", "base_vae", "loras"))
         adaptation = Adaptation.of(base.strip() or None, vae and bool(base.strip()),
                                    [line for line in loras.splitlines() if line.strip()])
-        return Plan(settings, scheduler=None if scheduler == OWN else scheduler, adaptation=adaptation, **lists)
+        return Plan(settings, scheduler=None if scheduler == OWN else scheduler, adaptation=adaptation,
+                    best=self._best.value or None, **lists)
 
     @staticmethod
     def _make_sketched(studio: Studio, sketch: Sketch) -> dict[str, w.Widget]:

@@ -13,30 +13,37 @@ import numpy as np
 
 from anytext_lib.adapters.adaptation import Adaptation
 from anytext_lib.generation.denoise import Progress, make_scheduler
-from anytext_lib.generation.prepare import default_size, prepare
+from anytext_lib.generation.edit_report import EditReport, edit_picture, edit_report, write_report
+from anytext_lib.generation.legibility import PictureCheck, best, candidate_table, check_pictures
+from anytext_lib.generation.prepare import Prepared, default_size, prepare
 from anytext_lib.generation.remarks import notes
 from anytext_lib.generation.request import Request, RequestError, RequestWarning, Settings, quoted_words
-from anytext_lib.generation.sweep import lines_of
 from anytext_lib.studio.saving import save_picture
 from anytext_lib.studio.sketch import Sketch
 
 MOST = 24  # pictures of one run of the application
 NO_TEXT = ("there is no text in this picture: draw a box and type its words, or put words in double quotes into the "
            "prompt")
+NO_CHOICE = "all pictures are kept: there is no judge, or nothing to read"
 
 
 @dataclass(frozen=True)
 class Plan:
     """How a sketch is carried out: every strength with every seed, the rest in ``settings``; ``scheduler`` by name and
-    ``adaptation`` (LoRA files, base model), None leaves the pipeline's own."""
+    ``adaptation`` (LoRA files, base model), None leaves the pipeline's own; ``best``: how many of all pictures are
+    kept, those that the judge reads best, None keeps all."""
 
     settings: Settings = Settings()
     seeds: tuple[int, ...] = (0,)
     strengths: tuple[float, ...] = (1.0,)
     scheduler: str | None = None
     adaptation: Adaptation | None = None
+    best: int | None = None
 
     def __post_init__(self):
+        if self.best is not None and not 1 <= self.best <= len(self.seeds) * len(self.strengths):
+            raise RequestError(f"the best {self.best} of {len(self.seeds) * len(self.strengths)} pictures cannot be "
+                               "kept: give more seeds, or keep fewer (0 keeps all)")
         if not self.seeds or not self.strengths:
             raise RequestError("give at least one seed and one strength")
         if len(self.seeds) * len(self.strengths) > MOST:
@@ -49,20 +56,20 @@ class Plan:
 
 
 class Made(NamedTuple):
-    """One result: ``image`` (H, W, 3) uint8, its seed and settings, the words that were wanted and those read, and the
-    request and record that it is made from."""
+    """One result: ``image`` (H, W, 3) uint8, its seed and settings, the request and record that it is made from, what
+    the judge made of it (None: there is no judge, or nothing to read), and of an edit that was read, the report."""
 
     image: np.ndarray
     seed: int
     settings: Settings
-    wanted: list[str]
-    read: list[str]
     request: Request
     record: dict[str, Any]
+    check: PictureCheck | None = None
+    report: EditReport | None = None
 
     def caption(self) -> str:
         """Seed, strength and the reading, in words."""
-        found = [_reading(*texts) for texts in zip(self.read, self.wanted, strict=False)]  # none without a judge
+        found = [] if self.check is None else [_reading(line.read, line.wanted) for line in self.check.lines]
         return "; ".join([f"seed {self.seed}, strength {self.settings.strength:g}", *found])
 
 
@@ -123,10 +130,12 @@ class Studio:
             finally:
                 self.pipeline.scheduler = before
         ours = [str(warning.message) for warning in caught if issubclass(warning.category, RequestWarning)]
-        return made, list(dict.fromkeys([*self._notes(sketch, plan.each()[0]), *ours, *reports]))
-
-    def _notes(self, sketch: Sketch, settings: Settings) -> list[str]:
         item = prepare(sketch.request(), self.pipeline.model, self.pipeline.defaults)
+        told_all = list(dict.fromkeys([*self._notes(item, plan.each()[0]), *ours, *reports]))
+        made, chosen = self._read(made, item, plan.best)
+        return made, [*told_all, *chosen]
+
+    def _notes(self, item: Prepared, settings: Settings) -> list[str]:
         if not item.request.lines:
             return [NO_TEXT]
         return notes(item, settings, self.pipeline.defaults.capabilities, self.has_styles, option="")
@@ -136,31 +145,36 @@ class Studio:
             settings = replace(settings, blend=False, composite=False)
         request = sketch.request()
         found = self.pipeline.run([request], settings, len(seeds), list(seeds), callback=callback, output_type="np")
-        wanted = [[line["text"] for line in record["request"]["lines"]] for record in found.records]
-        read = self.read(found.images, found.records)
-        return [Made(image, seed, settings, texts, heard, request, record) for image, seed, record, texts, heard in
-                zip(found.images, found.seeds, found.records, wanted, read, strict=True)]
+        return [Made(image, seed, settings, request, record) for image, seed, record in
+                zip(found.images, found.seeds, found.records, strict=True)]
+
+    def _read(self, made: list[Made], item: Prepared, keep: int | None) -> tuple[list[Made], list[str]]:
+        """The results with what the judge reads in them, or the best ``keep`` of them and what was read in all."""
+        if self.judge is None or not item.request.lines:
+            return made, [] if keep is None else [NO_CHOICE]
+        checks = check_pictures([one.image for one in made], [one.record for one in made], self.judge)
+        made = [one._replace(check=check) for one, check in zip(made, checks, strict=True)]
+        told = []
+        if keep is not None:
+            kept = best(checks, keep)
+            told = ["what the judge reads:\n" + candidate_table([one.seed for one in made], checks, kept)]
+            made = [made[i] for i in kept]
+        if item.original is not None:
+            made = [one._replace(report=edit_report(item.original, one.image, item.inside, one.record, self.judge))
+                    for one in made]
+        return made, told
 
     def save(self, made: Made, folder: str | os.PathLike) -> list[Path]:
-        """Write a result with its settings into ``folder``; see ``saving.save_picture``."""
-        return save_picture(made.image, made.record, made.request, Path(folder), self.pipeline.folder)
+        """Write a result with its settings, and the report of an edit, into ``folder``; see ``saving``."""
+        written = save_picture(made.image, made.record, made.request, Path(folder), self.pipeline.folder)
+        if made.report is not None:
+            written += write_report(made.report, self.judge.name, self.change(made), written[0])
+        return written
 
-    def read(self, images: Sequence[np.ndarray], records: Sequence[dict]) -> list[list[str]]:
-        """What the judge reads in the lines of each image (H, W, 3) uint8; empty lists without a judge."""
-        from anytext_lib.data.batch import to_tensor
-        from anytext_lib.ocr.crops import crop_lines
-
-        read: list[list[str]] = [[] for _ in images]
-        if self.judge is None:
-            return read
-        sizes = [dict(zip(("height", "width"), image.shape[:2], strict=True)) for image in images]
-        lines = lines_of([{"request": record["request"] | size}
-                          for record, size in zip(records, sizes, strict=True)])
-        if not len(lines):
-            return read
-        for owner, text in zip(lines.image_index, self.judge.read(crop_lines(to_tensor(images), lines)), strict=True):
-            read[int(owner)].append(text)
-        return read
+    def change(self, made: Made) -> np.ndarray:
+        """What an edit did, (H, 3 W + 16, 3) uint8: before, after, and the difference; see ``edit_picture``."""
+        item = prepare(made.request, self.pipeline.model, self.pipeline.defaults)
+        return edit_picture(item.original, made.image, item.inside)
 
 
 def _check_drawn(sketch: Sketch) -> None:

@@ -58,7 +58,7 @@ class StudioApp(w.VBox):
         self.made: list[Made] = []
         self._fields = Fields(studio, self.sketch, self.plan, self.new_picture, self._uploaded)
         self._letters = LettersPanel(self._new_letters, self._refuse)
-        self._message, self._preview = w.HTML(), w.HTML()
+        self._message, self._preview, self._change = w.HTML(), w.HTML(), w.HTML()
         self._stage = Stage(CANVAS_SIDE, self._dragged, self._outlined)
         self._rows, self._results = w.VBox(), w.GridBox()
         buttons = {"Generate": self.run, "Clear boxes": self.clear, "New picture": self.new_picture}
@@ -73,7 +73,7 @@ class StudioApp(w.VBox):
                           self._rows])
         fields = w.VBox([self._fields, *([self._letters] if studio.has_styles else [])])
         super().__init__([w.HBox([drawing, fields], layout=w.Layout(flex_flow="row wrap")), self._preview,
-                          self._results, names])
+                          self._results, self._change, names])
         self._set_stage()
 
     def _tools(self) -> w.HBox:
@@ -122,6 +122,13 @@ class StudioApp(w.VBox):
             self._say("saved " + ", ".join(map(str, written)))
         except (ValueError, OSError) as error:
             self._say(str(error), wrong=True)
+
+    def show_change(self, made: Made) -> None:
+        """Show the report of an edit beneath the results."""
+        picture = image_html(self.studio.change(made), "before, after and difference", 3 * RESULT_WIDTH)
+        told = html.escape(made.report.text()).replace("\n", "<br>")
+        self._change.value = (f'<div style="{TEXT}">seed {made.seed}: before, after, and the difference four times as '
+                              f'strong, pale blue in the regions{picture}<br>{told}</div>')
 
     def add(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """A box between two points (x, y) of the picture."""
@@ -216,7 +223,8 @@ class StudioApp(w.VBox):
             self._preview.value, self._last = "".join(pictures), time.monotonic()
 
     def _show_results(self) -> None:
-        columns = len(self.plan.seeds)
+        self._change.value = ""
+        columns = len(self.plan.seeds) if self.plan.best is None else min(self.plan.best, 3)
         self._results.layout = w.Layout(grid_template_columns=f"repeat({columns}, {RESULT_WIDTH + 12}px)")
         self._results.children = [self._result(made) for made in self.made]
 
@@ -224,9 +232,13 @@ class StudioApp(w.VBox):
         again, save = w.Button(description="edit this"), w.Button(description="save", tooltip="with all settings")
         again.on_click(lambda _: self.edit(made.image))
         save.on_click(lambda _: self.save(made))
-        caption = made.caption()
+        caption, buttons = made.caption(), [again, save]
+        if made.report is not None:
+            change = w.Button(description="what changed", tooltip="the picture before and after, and the difference")
+            change.on_click(lambda _: self.show_change(made))
+            buttons.append(change)
         return w.VBox([w.HTML(f"{image_html(made.image, caption)}"
-                              f'<div style="line-height:1.3">{html.escape(caption)}</div>'), w.HBox([again, save])])
+                              f'<div style="line-height:1.3">{html.escape(caption)}</div>'), w.HBox(buttons)])
 
     def _refuse(self, text: str) -> None:
         self._say(text, wrong=True)

@@ -1,6 +1,7 @@
 """The drawing application: what is drawn becomes a request, what came out is read, what is refused is shown as text."""
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,18 +9,27 @@ import pytest
 from PIL import Image
 
 from anytext_lib.generation import AnyText2Pipeline, Line, Request, RequestError, Settings
+from anytext_lib.generation.legibility import LineCheck, PictureCheck
 from anytext_lib.generation.prepare import default_size
 from anytext_lib.generation.regions import turned_box
+from anytext_lib.ocr.recogniser import Reading
 from anytext_lib.studio.session import Made, Plan, Studio, numbers
 from anytext_lib.studio.sketch import HERE, Box, Outline, Sketch, read_corners, write_corners
 from tests.unit.generation_model import lively_model
 
 
 class EchoJudge:
-    """Reads the same word in every crop."""
+    """Reads the same word in every crop, the surer the brighter the crop is."""
 
-    def read(self, crops):
-        return ["Tea"] * len(crops)
+    name = "echo"
+
+    def read_scored(self, crops):
+        return [Reading("Tea", float(crop.mean() + 1) / 2) for crop in crops]
+
+
+def readings(made):
+    """Pairs of what was wanted and what was read."""
+    return [(line.wanted, line.read) for line in made.check.lines]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +106,7 @@ def test_numbers_of_a_field():
 
 @pytest.mark.parametrize(("values", "message"), [
     ({"seeds": ()}, "at least one seed"), ({"strengths": ()}, "at least one"),
+    ({"seeds": (1, 2), "best": 3}, "the best 3 of 2 pictures cannot be kept"),
     ({"seeds": tuple(range(9)), "strengths": (0.5, 1.0, 1.5)}, "9 seeds times 3 strengths are more than 24")])
 def test_wrong_plans_are_explained(values, message):
     with pytest.raises(RequestError, match=message):
@@ -107,7 +118,7 @@ def test_every_strength_is_tried_with_every_seed(studio, sketch):
     plan = Plan(Settings(2, 1.0, blend=True), (3, 1), (0.0, 1.0))
     made, notes = studio.make(sketch, plan, lambda line, progress: told.append(line))
     assert [(m.seed, m.settings.strength) for m in made] == [(3, 0.0), (1, 0.0), (3, 1.0), (1, 1.0)]
-    assert all(m.image.shape == (64, 96, 3) and m.wanted == ["Tea", "Milk"] and m.read == ["Tea", "Tea"] for m in made)
+    assert all(m.image.shape == (64, 96, 3) and readings(m) == [("Tea", "Tea"), ("Milk", "Tea")] for m in made)
     assert told[0] == "strength 1 of 2, step 1 of 2" and told[-1] == "strength 2 of 2, step 2 of 2" and notes == []
     assert made[0].caption() == "seed 3, strength 0; reads “Tea”; reads “Tea” for “Milk”"
     assert not (made[2].image == made[0].image).all() and not (made[2].image == made[3].image).all()
@@ -129,14 +140,38 @@ def test_editing_and_reading_at_the_size_of_the_picture(studio):
     photo = np.random.default_rng(0).integers(0, 255, (70, 150, 3)).astype(np.uint8)
     sketch = Sketch(96, 64).on(photo).dragged((10, 10), (120, 50)).changed(0, text="Tea")
     made, _ = studio.make(sketch, Plan(Settings(2, 1.0, blend=True, composite=True)))
-    assert made[0].image.shape == photo.shape and made[0].read == ["Tea"]
+    assert made[0].image.shape == photo.shape and readings(made[0]) == [("Tea", "Tea")]
     assert (made[0].image[60:] == photo[60:]).all() and not (made[0].image == photo).all()
 
 
 def test_without_a_judge_nothing_is_read(studio, sketch):
     made, _ = Studio(studio.pipeline).make(sketch, Plan(Settings(1, 1.0)))
-    assert made[0].read == [] and made[0].caption() == "seed 0, strength 1"
-    assert Studio(studio.pipeline, EchoJudge()).make(Sketch(96, 64), Plan(Settings(1, 1.0)))[0][0].wanted == []
+    assert made[0].check is None and made[0].caption() == "seed 0, strength 1"
+    assert studio.make(Sketch(96, 64), Plan(Settings(1, 1.0)))[0][0].check is None, "there is nothing to read"
+
+
+def test_the_best_are_kept_and_all_readings_told(studio, sketch):
+    every, _ = studio.make(sketch, Plan(Settings(1, 1.0), (1, 2, 3, 4)))
+    surest = sorted(every, key=lambda made: made.check.confidence, reverse=True)
+    kept, notes = studio.make(sketch, Plan(Settings(1, 1.0), (1, 2, 3, 4), best=2))
+    assert [made.seed for made in kept] == [made.seed for made in surest[:2]]
+    assert notes[-1].count("\n") == 4 and f"* seed {kept[0].seed}: 1 of 2 as asked" in notes[-1]
+    blind, notes = Studio(studio.pipeline).make(sketch, Plan(Settings(1, 1.0), (1, 2), best=1))
+    assert len(blind) == 2 and "there is no judge" in notes[-1]
+
+
+def test_an_edit_is_reported_and_the_report_saved(studio, tmp_path):
+    photo = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8)
+    sketch = Sketch(96, 64).on(photo).dragged((10, 10), (90, 50)).changed(0, text="Tea")
+    (made,), _ = studio.make(sketch, Plan(Settings(1, 1.0, blend=True, composite=True)))
+    assert made.report.after == made.check and made.report.outside.touched == 0
+    change = studio.change(made)
+    assert change.shape == (64, 3 * 96 + 16, 3) and (change[:, :96] == photo).all()
+    picture, *_, told, shown = studio.save(made, tmp_path)
+    assert json.loads(told.read_text())["judge"] == "echo" and told.stem == f"{picture.stem}_report"
+    assert (np.asarray(Image.open(shown)) == change).all()
+    assert studio.make(Sketch(96, 64).dragged((10, 10), (90, 50)).changed(0, text="Tea"), Plan(Settings(1, 1.0))
+                       )[0][0].report is None, "nothing was edited"
 
 
 def test_what_is_wrong_is_named(studio, sketch):
@@ -266,6 +301,19 @@ def test_a_result_can_be_edited_and_left(app):
     assert app.sketch.picture is None and app.sketch.places == () and app._buttons["Generate"].description == "Generate"
 
 
+def test_the_best_and_what_an_edit_changed_are_shown(app):
+    app.edit(np.full((64, 96, 3), 200, np.uint8))
+    app.add((10, 10), (90, 50))
+    app._rows.children[0]._words.value = "Tea"
+    app._fields._lists["seeds"].value, app._fields._best.value = "1, 2, 3", 1
+    app.run()
+    assert len(app.made) == 1 and "what the judge reads" in app._message.value
+    app._results.children[0].children[1].children[2].click()
+    assert "pixels touched" in app._change.value and "<img" in app._change.value
+    app.run()
+    assert app._change.value == ""
+
+
 def test_a_model_with_styles_offers_a_font_for_each_line(app):
     drag(app, (4, 4), (60, 30))
     app._rows.children[0].children[4].value = "Merienda"
@@ -291,7 +339,7 @@ def test_boxes_are_removed_and_sizes_changed(app):
 
 
 def test_a_caption_has_no_reading_where_there_is_none():
-    assert Made(np.zeros((2, 2, 3), np.uint8), 4, Settings(strength=0.5), ["Tea"], [], Request(), {}).caption() == (
+    assert Made(np.zeros((2, 2, 3), np.uint8), 4, Settings(strength=0.5), Request(), {}).caption() == (
         "seed 4, strength 0.5")
 
 
@@ -389,11 +437,12 @@ def test_erasing_in_the_application(app, studio):
     app._rows.children[0].children[1].value = True
     assert "line 1 erases at x 4" in app._stage.canvas.tooltip
     app._buttons["Generate"].click()
-    assert app.made[0].wanted == [""] and "“Tea” is read where something was erased" in app.made[0].caption()
+    assert app.made[0].check.lines[0].wanted == ""
+    assert "“Tea” is read where something was erased" in app.made[0].caption()
     assert [line["text"] for line in app.made[0].record["request"]["lines"]] == [""]
     with pytest.raises(RequestError, match="nothing to erase on empty paper"):
         studio.make(Sketch(96, 64, (Box(4, 4, 60, 30, erase=True),)), Plan(Settings(1)))
-    gone = app.made[0]._replace(read=[""])
+    gone = app.made[0]._replace(check=PictureCheck((LineCheck("", "", 0.0, 1.0),)))
     assert gone.caption().endswith("nothing is read where something was erased")
 
 
@@ -482,7 +531,8 @@ def test_a_result_is_saved_and_made_again(tmp_path, capsys, studio, app):
     save.click()
     save.click()
     names = sorted(path.name for path in (tmp_path / "saved").iterdir())
-    assert len(names) == 6 and names[0] == "edited_0.png" and "edited_0_2.png" in names, names
+    assert len(names) == 10 and names[0] == "edited_0.png" and "edited_0_2.png" in names, names
+    assert [name for name in names if "report" in name][:2] == ["edited_0_2_report.json", "edited_0_2_report.png"]
     assert "saved " in app._message.value and "edited_0_2.png" in app._message.value
     assert main(["generate", "--from", str(tmp_path / "saved" / "edited_0.png"), "--out", str(tmp_path),
                  "--device", "cpu"]) == 0, capsys.readouterr().err

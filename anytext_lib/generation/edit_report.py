@@ -62,8 +62,8 @@ class EditReport:
 
     def text(self) -> str:
         """For the terminal: one row for each line, and one for the surroundings."""
-        rows = [f"  {b.wanted!r}: {b.read!r} before ({b.confidence:.2f}), {a.read!r} after ({a.confidence:.2f}, NED "
-                f"{a.ned:.3f}){', as asked' if a.correct else ''}"
+        rows = [f"  {repr(b.wanted) if b.wanted else 'to be erased'}: {b.read!r} before ({b.confidence:.2f}), "
+                f"{a.read!r} after ({a.confidence:.2f}, NED {a.ned:.3f}){', as asked' if a.correct else ''}"
                 for b, a in zip(self.before.lines, self.after.lines, strict=True)]
         out = self.outside
         return "\n".join([*rows, f"  outside of the regions: {out.touched} of {out.pixels} pixels touched "

@@ -330,4 +330,5 @@ def image_html(image: np.ndarray, alt: str, width: int = RESULT_WIDTH) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="png")
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img alt="{html.escape(alt, quote=True)}" width="{width}" src="data:image/png;base64,{data}">'
+    return (f'<img alt="{html.escape(alt, quote=True)}" width="{width}" style="max-width:100%;height:auto" '
+            f'src="data:image/png;base64,{data}">')

@@ -127,8 +127,9 @@ class StudioApp(w.VBox):
         """Show the report of an edit beneath the results."""
         picture = image_html(self.studio.change(made), "before, after and difference", 3 * RESULT_WIDTH)
         told = html.escape(made.report.text()).replace("\n", "<br>")
-        self._change.value = (f'<div style="{TEXT}">seed {made.seed}: before, after, and the difference four times as '
-                              f'strong, pale blue in the regions{picture}<br>{told}</div>')
+        self._change.value = (
+            f'<div style="{TEXT};white-space:normal">seed {made.seed}: before, after, and the difference four times '
+            f'as strong, pale blue in the regions{picture}<br>{told}</div>')
 
     def add(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """A box between two points (x, y) of the picture."""
@@ -234,7 +235,8 @@ class StudioApp(w.VBox):
         save.on_click(lambda _: self.save(made))
         caption, buttons = made.caption(), [again, save]
         if made.report is not None:
-            change = w.Button(description="what changed", tooltip="the picture before and after, and the difference")
+            change = w.Button(description="what changed", tooltip="the picture before and after, and the difference",
+                              layout=w.Layout(width="110px"))
             change.on_click(lambda _: self.show_change(made))
             buttons.append(change)
         return w.VBox([w.HTML(f"{image_html(made.image, caption)}"

@@ -362,6 +362,9 @@ def test_erase_and_save(page, folder):
     assert (after[:60] == before[:60]).all() and not (after == before).all()
     press(page, "save")
     page.locator(".jp-OutputArea [role=status]", has_text="saved pictures/edited_6.png").wait_for()
+    press(page, "what changed")
+    page.locator('.jp-OutputArea img[alt^="before, after"]').wait_for()
+    assert "0 of" in page.locator(".jp-OutputArea", has_text="outside of the regions").first.inner_text()
     picture(page, "erase_and_save")
     record = read_record(folder / "pictures" / "edited_6.png")
     assert record["settings"]["eta"] == 0.5 and record["request"]["negative_prompt"] == "blurred"

@@ -29,6 +29,7 @@ class Sample:
         name: file name of the image. ``index``: its place in the data set.
         dropped: why lines were left out of the sample (no font has the text, no area); they are in the invalid mask.
         skipped: pictures that could not be read and in whose place this one was taken, with the reason.
+        regions: (n, H, W) uint8 in {0, 1}, of the n characters of the one line; None where they are not known.
     """
 
     image: np.ndarray
@@ -49,6 +50,7 @@ class Sample:
     index: int = -1
     dropped: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    regions: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class AnyTextBatch:
         font_hints: (B, 1, H, W) in {0, 1}. ``invalid_mask``: (B, 1, H, W) in {0, 1}.
         editing: (B,) bool. ``names``: B strings. ``indices``: (B,) int64.
         dropped, skipped: the reports of all samples, for training to count and show.
+        regions: (B, J, H, W) in {0, 1}, of the characters of each image's one line, at most J; None unless all samples
+            know them.
     """
 
     images: torch.Tensor
@@ -81,6 +85,7 @@ class AnyTextBatch:
     indices: torch.Tensor
     dropped: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    regions: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -126,7 +131,20 @@ def collate(samples: Sequence[Sample]) -> AnyTextBatch:
         editing=torch.tensor([s.editing for s in samples]), names=[s.name for s in samples],
         indices=torch.tensor([s.index for s in samples], dtype=torch.int64),
         dropped=[reason for s in samples for reason in s.dropped],
-        skipped=[reason for s in samples for reason in s.skipped])
+        skipped=[reason for s in samples for reason in s.skipped], regions=_regions(samples))
+
+
+def _regions(samples: Sequence[Sample]) -> torch.Tensor | None:
+    """(B, J, H, W) float32, J of the longest word; None if a sample with a line has none."""
+    known = [s.regions for s in samples if s.texts]
+    if not known or any(regions is None for regions in known):
+        return None
+    longest = max(len(regions) for regions in known if regions is not None)
+    result = torch.zeros(len(samples), longest, *samples[0].image.shape[:2])
+    for row, sample in zip(result, samples, strict=True):
+        if sample.regions is not None:
+            row[: len(sample.regions)].copy_(torch.from_numpy(sample.regions))
+    return result
 
 
 def _pictures(images: list[np.ndarray]) -> torch.Tensor:

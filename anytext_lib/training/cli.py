@@ -73,8 +73,9 @@ class AnyTextCLI(LightningCLI):
         self.folder: RunFolder | None = None
         self.names = {name: option_names(cls, ("seed",)) for name, cls in self.sections.items()}
         try:
-            super().__init__(self.sections["model"], AnyTextData, save_config_callback=None, seed_everything_default=0,
-                             parser_class=TrainingParser, args=[command, *expand(arguments, self.names)],
+            super().__init__(self.sections["model"], self.sections["data"], save_config_callback=None,
+                             seed_everything_default=0, parser_class=TrainingParser,
+                             args=[command, *expand(arguments, self.names)],
                              auto_configure_optimizers=False, load_from_checkpoint_support=False, parser_kwargs={
                                  "prog": "anytext", "exit_on_error": False, "formatter_class": HelpFormatter})
         except MisconfigurationException as error:  # Lightning's word for options of the Trainer that do not go

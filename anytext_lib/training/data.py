@@ -79,15 +79,23 @@ class AnyTextData(pl.LightningDataModule):
         """Build the indices that are missing, in one process of a machine while the others wait."""
         training = self.trainer is None or self.trainer.state.fn == "fit"
         for source in (self.hparams.train if training else None, self.hparams.val):
-            for path in [] if source in (None, SCENES) else [source] if isinstance(source, str) else source:
+            for path in [] if source is None else self.annotations(source):
                 read_records(path)
+
+    def annotations(self, source: str | Sequence[str]) -> list[str]:
+        """The annotation files of a source, whose indices are built first."""
+        return [] if source == SCENES else [source] if isinstance(source, str) else list(source)
+
+    def dataset(self, source: str | Sequence[str], percent: float, scenes: dict[str, Any] | None, split: str):
+        """A map-style data set of samples, see ``build_dataset``."""
+        return build_dataset(source, self.sample_config(), self.hparams.seed, percent, scenes, split)
 
     def setup(self, stage: str) -> None:
         h = self.hparams
         if stage == "fit" and self.train_set is None:
-            self.train_set = build_dataset(h.train, self.sample_config(), h.seed, h.percent, h.scenes)
+            self.train_set = self.dataset(h.train, h.percent, h.scenes, "train")
         if h.val is not None and self.val_set is None:
-            found = build_dataset(h.val, self.sample_config(), h.seed, 1.0, h.val_scenes, "validation")
+            found = self.dataset(h.val, 1.0, h.val_scenes, "validation")
             self.val_set = found if h.val_limit is None else Subset(found, range(min(h.val_limit, len(found))))
 
     def train_dataloader(self) -> ResumableLoader:

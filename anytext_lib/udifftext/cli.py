@@ -20,6 +20,7 @@ from anytext_lib.training.callbacks import ImageLogger, TextJudge
 from anytext_lib.training.callbacks.average import Measurement
 from anytext_lib.training.callbacks.sampling import grid
 from anytext_lib.udifftext.euler import Sampling, write_words
+from anytext_lib.udifftext.word_data import UDiffTextData
 from anytext_lib.udifftext.word_losses import measure_sequence_accuracy, sequence_accuracy
 from anytext_lib.udifftext.word_training import UDiffTextTraining
 
@@ -94,7 +95,7 @@ class WordJudge(Measurement):
 
 
 SECTIONS = {name: cls for name, cls in cli.SECTIONS.items() if name not in ("images", "judge")}
-SECTIONS |= {"model": UDiffTextTraining, "words": WordJudge}
+SECTIONS |= {"model": UDiffTextTraining, "data": UDiffTextData, "words": WordJudge}
 
 
 class UDiffTextCLI(cli.AnyTextCLI):

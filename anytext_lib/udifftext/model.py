@@ -259,6 +259,9 @@ class UDiffTextModel(nn.Module):
             lines = replace(lines, texts=[labels[i] for i in lines.image_index.tolist()])
         context = self.label_encoder(labels_of(lines, len(batch)))
         segments, valid = character_segments(lines, len(batch), tuple(images.shape[-2:]), length)
+        if batch.regions is not None and labels is None:  # drawn in the data set, not divided by a font's widths
+            segments = torch.zeros_like(segments)
+            segments[:, : batch.regions.shape[1]] = batch.regions[:, :length].cpu()
         mask = torch.zeros_like(images[:, :1]).index_add(
             0, lines.image_index.to(images.device, non_blocking=True), batch.positions).clamp(max=1)
         masked = self.encode(torch.where(mask > 0, FILLS[self.config["masked_fill"]], images))

@@ -116,6 +116,7 @@ def fonts_for(text_or_language: str) -> list[str]:
         MissingGlyphError: no font can write the whole text.
     """
     fonts = load_fonts()
+    text_or_language = normal_text(text_or_language)
     if text_or_language in LANGUAGES:
         return [name for name, face in fonts.items() if text_or_language in face.languages]
     able = [name for name, face in fonts.items() if not face.missing(text_or_language)]

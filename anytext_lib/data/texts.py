@@ -1,6 +1,6 @@
 """The one form of a text, however it was typed; its parts, and the language that its script points to.
 
-Every text and caption of the library comes through ``normal_text``: annotations, requests, what a recogniser read.
+Every text and caption of the library comes through ``normal_text``: annotations, requests, classes for CTC.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ def normal_text(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     kept = (" " if c.isspace() else c for c in text if c not in INVISIBLE)
-    return unicodedata.normalize("NFC", "".join(kept))
+    return composed("".join(kept))
+
+
+def composed(text: str) -> str:
+    """``text`` in Unicode's form NFC alone: for scores, where upstream compares spaces as they are."""
+    return unicodedata.normalize("NFC", text)
 
 
 def visible_text(text: str) -> str:
@@ -74,6 +79,12 @@ def detect_language(text: str) -> str:
     """The language that the script of ``text`` points to, by AnyWord's name, or Thai; Latin if none does."""
     seen = {language for low, high, language in _SCRIPTS if any(low <= c <= high for c in text)}
     return next((language for language in _DECIDING if language in seen), "Latin")
+
+
+def other_script(text: str) -> bool:
+    """Whether a text has letters of another script than Latin."""
+    return not text.isascii() and any(
+        char.isalpha() and not unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH LATIN")) for char in text)
 
 
 _DECIDING = ("Japanese", "Korean", "Arabic", "Bangla", "Hindi", "Thai", "Chinese")  # kana before Chinese signs

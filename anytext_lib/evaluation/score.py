@@ -39,9 +39,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from anytext_lib.data.texts import composed
 from anytext_lib.errors import AnyTextError, OptionError
 from anytext_lib.ocr.recogniser import Charset
-from anytext_lib.ocr.similarity import composed, edit_distance_score
+from anytext_lib.ocr.similarity import edit_distance_score
 
 if TYPE_CHECKING:
     from anytext_lib.evaluation.read import LineReading

@@ -72,6 +72,8 @@ def _add_shared(parser: ArgumentParser) -> ArgumentParser:
     add("--line", action="append", metavar="LINE", help=LINE)
     add("--mask", type=Path | None, help="painted regions, white on black, for lines without a region")
     add("--order", type=Literal["rows", "columns"] | None, help="in which the regions of the mask are read")
+    add("--translator", type=str | None, metavar="FILE.py:FUNCTION", help="translates prompts that have letters of "
+        "another script than Latin into English; a text to a text, every * is kept")
     add("--negative-prompt", type=str | None, help="what the picture should not be")
     add("--added-prompt", type=str | None, help="is appended to the prompt")
     add("--glyph-font", type=str | None, help="font in which the model is shown the text")
@@ -128,10 +130,14 @@ def _make(options: Namespace, image: Path | None):
     """Make the pictures of all jobs; every job is checked before the first one starts."""
     from anytext_lib.adapters.adaptation import Adaptation
     from anytext_lib.generation.metadata import model_record, write_png
+    from anytext_lib.generation.translation import load_translator, translated
 
     jobs = _jobs(options, image)
     pipeline = _load(options, options.model or _mini_model(), options.dtype or "float32")
     _adapt(pipeline, Adaptation.of(options.base, options.base_vae, options.lora or ()))
+    if options.translator is not None:
+        pipeline.translator = load_translator(options.translator)
+        jobs = [replace(job, request=translated(job.request, pipeline.translator)) for job in jobs]
     for job in jobs:
         _check(pipeline, job, f"{job.name}: " if options.jobs else "", options.best_of)
     jobs = [_with_seed(job) for job in jobs]

@@ -18,7 +18,7 @@ from anytext_lib.generation.request import RequestError
 from anytext_lib.generation.sweep import lines_of
 from anytext_lib.ocr.crops import crop_lines
 from anytext_lib.ocr.judge import Judge
-from anytext_lib.ocr.similarity import composed, edit_distance_score
+from anytext_lib.ocr.similarity import edit_distance_score
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def check_pictures(pictures: Sequence[Any], records: Sequence[dict[str, Any]], j
 
 
 def _check(wanted: str, read: str, confidence: float) -> LineCheck:
-    wanted, read = composed(normal_text(wanted)).strip(), composed(normal_text(read)).strip()
+    wanted, read = normal_text(wanted).strip(), normal_text(read).strip()
     return LineCheck(wanted, read, float(confidence), edit_distance_score(read, wanted))
 
 

@@ -30,6 +30,7 @@ from anytext_lib.generation.metadata import make_record
 from anytext_lib.generation.prepare import Prepared, prepare
 from anytext_lib.generation.request import Defaults, Line, Request, RequestError, RequestWarning, Settings
 from anytext_lib.generation.stages import Job, PartPlacement, make_jobs
+from anytext_lib.generation.translation import Translator, translated
 from anytext_lib.models.anytext2 import AnyText2Model
 
 OutputType = Literal["pil", "np", "pt"]
@@ -60,6 +61,9 @@ class AnyText2Pipeline(DiffusionPipeline):
         model: any size. ``scheduler``: of diffusers; None takes upstream's DDIM; see ``schedulers.make_scheduler``.
         defaults: what suits the model; None takes upstream's.
 
+    Attributes:
+        translator: a function from a prompt in another script than Latin to English, or None; see ``translation``.
+
     ``to(device, dtype)`` moves and converts it; half precision (float16, bfloat16) leaves the recogniser and the
     latents between the steps in float32.
     """
@@ -72,6 +76,7 @@ class AnyText2Pipeline(DiffusionPipeline):
         self.register_modules(model=model.eval(), scheduler=scheduler or make_scheduler("ddim", model))
         self.defaults, self.placement, self.folder = defaults or Defaults(), PartPlacement(model), None
         self.adapter = Adapter(model)
+        self.translator: Translator | None = None
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, device: torch.device | str = "cpu",
@@ -209,6 +214,8 @@ class AnyText2Pipeline(DiffusionPipeline):
             generator: torch.Generator | Sequence[torch.Generator] | None = None, batch_size: int = 4,
             callback: Callable[[Progress], None] | None = None, output_type: OutputType = "pil") -> AnyText2Output:
         """``images`` images of each of several requests, of one size; seeds and generators run on through all."""
+        if self.translator is not None:
+            requests = [translated(request, self.translator) for request in requests]
         prepared = [prepare(request, self.model, self.defaults) for request in requests]
         return self.run_prepared(prepared, settings, images, seed, generator, batch_size, callback, output_type)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 
+from anytext_lib.data.texts import other_script
 from anytext_lib.generation.prepare import Prepared
-from anytext_lib.generation.request import Capabilities, Settings, image_caption
+from anytext_lib.generation.request import Capabilities, Settings
+from anytext_lib.generation.translation import foreign_prompts
 from anytext_lib.ocr.unreadable import unreadable, unreadable_note
 
 HUE = 40  # of 255: how far the channels of a colour must be apart for it to have a hue
@@ -20,7 +21,7 @@ def notes(item: Prepared, settings: Settings, capabilities: Capabilities, styles
         styles: False for a model that was built without styles; the pipeline warns of that itself.
         option: what stands before the name of a setting where one can choose it.
     """
-    found = [*_line_notes(item, capabilities, styles), *_picture_notes(item, capabilities)]
+    found = [*_line_notes(item, capabilities, styles), *_picture_notes(item, capabilities, option)]
     if capabilities.editing is False and item.original is not None:
         found.append("this model was not trained to edit: " + _editing_words(settings, option))
     return found
@@ -53,15 +54,18 @@ def _line_notes(item: Prepared, can: Capabilities, styles: bool) -> Iterator[str
             yield f"the font of {_listed(asked)}: this model was not trained to imitate fonts"
 
 
-def _picture_notes(item: Prepared, can: Capabilities) -> Iterator[str]:
+def _picture_notes(item: Prepared, can: Capabilities, option: str) -> Iterator[str]:
     request, (height, width) = item.request, item.sample.image.shape[:2]
     if can.max_lines is not None and len(request.lines) > can.max_lines:
         yield f"{len(request.lines)} lines: this model was trained on pictures with at most {can.max_lines}"
     if can.sizes is not None and (width, height) not in can.sizes:
         trained = _listed([f"{w} x {h}" for w, h in can.sizes])
         yield f"the picture has {width} x {height} pixels: this model was trained on {trained}"
-    if can.prompts is not None and "English" in can.prompts and _other_script(image_caption(request.prompt)):
-        yield f"the prompt: this model was trained on prompts in {_listed(can.prompts)} only; say it so"
+    if (odd := foreign_prompts(request)) and (can.prompts is None or "English" in can.prompts):
+        known = "the caption encoder (CLIP) knows English only" if can.prompts is None else \
+            f"this model was trained on prompts in {_listed(can.prompts)} only"
+        yield (f"{_listed(odd)}: {known}, and takes other scripts for noise. Write it in English, or name a translator "
+               f"({option}translator)")
 
 
 def _editing_words(settings: Settings, option: str) -> str:
@@ -75,15 +79,9 @@ def _editing_words(settings: Settings, option: str) -> str:
 
 
 def _knows(languages: Sequence[str], language: str, text: str) -> bool:
-    if language == "Latin" and _other_script(text):  # Cyrillic, Arabic, ...: AnyWord has no name that we can guess
+    if language == "Latin" and other_script(text):  # Cyrillic, Arabic, ...: AnyWord has no name that we can guess
         return False
     return language in languages or language.startswith("Chinese") and "Chinese" in languages
-
-
-def _other_script(text: str) -> bool:
-    """Whether a text has letters of another script than Latin."""
-    return any(char.isalpha() and not unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH LATIN"))
-               for char in text)
 
 
 def _listed(words: Sequence[str]) -> str:

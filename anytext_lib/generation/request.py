@@ -28,7 +28,7 @@ FONT_HINTS = ("filled", "hollow", "outline")
 DEFAULTS_FILE = "generation.json"
 COLORS = ("all", "brightness", "none")
 PHRASE = "Texts are "  # one of those that the model is trained with
-_QUOTED = re.compile('"([^"]*)"|\u201c([^\u201d]*)\u201d|\u300c([^\u300d]*)\u300d|\u300e([^\u300f]*)\u300f')
+QUOTED = re.compile('"([^"]*)"|\u201c([^\u201d]*)\u201d|\u300c([^\u300d]*)\u300d|\u300e([^\u300f]*)\u300f')
 
 
 class RequestError(AnyTextError, ValueError):
@@ -272,7 +272,7 @@ def quoted_words(prompt: str) -> list[str]:
 
     Blanks between quotes are the empty text, which erases; nothing between them is no line.
     """
-    return [text.strip() for text in map(_within, _QUOTED.finditer(prompt)) if text]
+    return [text.strip() for text in map(_within, QUOTED.finditer(prompt)) if text]
 
 
 def _within(match: re.Match) -> str:
@@ -305,14 +305,16 @@ def _normal(text):
 
 
 def image_caption(prompt: str, added: str = "", literal: bool = False) -> str:
-    """Caption of the UNet: the prompt with a ``*`` for each quoted word (``literal`` keeps them), and ``added``."""
-    caption = prompt.replace(PLACEHOLDER, " ")
+    """Caption of the UNet: the prompt with a ``*`` for each quoted word (``literal`` keeps them), and ``added``; in its
+    normal form."""
+    caption = normal_text(prompt).replace(PLACEHOLDER, " ")
     if literal:
-        caption = _QUOTED.sub(lambda match: match[0] if _within(match).strip() else " ", caption)
+        caption = QUOTED.sub(lambda match: match[0] if _within(match).strip() else " ", caption)
     else:
-        caption = _QUOTED.sub(lambda match: f" {PLACEHOLDER} " if _within(match) else " ", caption)
+        caption = QUOTED.sub(lambda match: f" {PLACEHOLDER} " if _within(match) else " ", caption)
         caption = re.sub(r"  +", " ", caption)
-    return ", ".join(part for part in (caption.strip(), added.replace(PLACEHOLDER, " ").strip()) if part)
+    return ", ".join(part for part in (caption.strip(), normal_text(added).replace(PLACEHOLDER, " ").strip())
+                     if part)
 
 
 def text_caption(lines: int) -> str:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from rapidfuzz.distance import Levenshtein
-
-
-def composed(text: str) -> str:
-    """``text`` in Unicode's form NFC.  Spaces stay as they are, as upstream compares them."""
-    return unicodedata.normalize("NFC", text)
 
 
 def edit_distance_score(read, wanted) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anytext_lib.data.fonts import check_coverage, font_face, pil_font
-from anytext_lib.data.texts import needs_shaping
+from anytext_lib.data.texts import needs_shaping, normal_text
 
 SUPERSAMPLE = 3
 FILL_HEIGHT, FILL_WIDTH = 0.88, 0.94  # how much of the picture a line may take when its size is chosen for it
@@ -75,6 +75,7 @@ def draw_ink(text: str, font: str, height: float, outline: float = 0.0, spacing:
     """
     from PIL import Image, ImageDraw
 
+    text = normal_text(text)
     check_coverage(text, font)
     if needs_shaping(text):
         raise ValueError(f"scenes are lettered without shaping, which {text!r} needs (letters that join, stack, take "

@@ -8,6 +8,7 @@ import numpy as np
 
 from anytext_lib.data.fonts import fonts_for, load_fonts
 from anytext_lib.data.lines import polygon_mask
+from anytext_lib.data.texts import normal_text
 from anytext_lib.scenes.lettering import Ink, box_corners, draw_ink, place_mask
 from anytext_lib.scenes.palette import BACKGROUNDS, FreePalette, Palette, contrast, luminance, readable_ink
 from anytext_lib.scenes.words import draw_text
@@ -84,6 +85,7 @@ def plan_line(rng: np.random.Generator, size: tuple[int, int], text: str | None,
     if text is None:
         text, language = _choose_text(rng, size[1], _least_height(size), languages, max_chars, taken)
     else:
+        text = normal_text(text)
         language = load_fonts()[fonts_for(text)[0]].languages[0]
     names = style.fonts_for(text)
     font = favourites.get(language)

@@ -18,6 +18,7 @@ from anytext_lib.generation.legibility import PictureCheck, best, candidate_tabl
 from anytext_lib.generation.prepare import Prepared, default_size, prepare
 from anytext_lib.generation.remarks import notes
 from anytext_lib.generation.request import Request, RequestError, RequestWarning, Settings, quoted_words
+from anytext_lib.generation.translation import translated
 from anytext_lib.studio.saving import save_picture
 from anytext_lib.studio.sketch import Sketch
 
@@ -130,7 +131,8 @@ class Studio:
             finally:
                 self.pipeline.scheduler = before
         ours = [str(warning.message) for warning in caught if issubclass(warning.category, RequestWarning)]
-        item = prepare(sketch.request(), self.pipeline.model, self.pipeline.defaults)
+        item = prepare(translated(sketch.request(), self.pipeline.translator), self.pipeline.model,
+                       self.pipeline.defaults)
         told_all = list(dict.fromkeys([*self._notes(item, plan.each()[0]), *ours, *reports]))
         made, chosen = self._read(made, item, plan.best)
         return made, [*told_all, *chosen]

@@ -89,6 +89,7 @@ def detect(options: Namespace) -> int:
 
     from anytext_lib.data.pictures import PictureError, read_picture
     from anytext_lib.db.dbnet import DBDetector, load_network
+    from anytext_lib.db.label_file import label_row, relative_name
     from anytext_lib.db.picture_texts import Search, as_rows, draw
     from anytext_lib.files import atomic_path, explained_output, write_json
     from anytext_lib.ocr import TextDetector
@@ -100,13 +101,16 @@ def detect(options: Namespace) -> int:
     targets = [options.out / f"{path.stem}_texts" for path in options.pictures]
     if len(set(targets)) < len(targets):
         raise OptionError("two pictures have one name, and their results too: name them in two calls with two --out")
-    detector = TextDetector.from_pretrained() if packaged else DBDetector(load_network(options.weights))
+    detector, rows = TextDetector.from_pretrained() if packaged else DBDetector(load_network(options.weights)), []
     for path, target in zip(options.pictures, targets, strict=True):
         try:
             picture = read_picture(path)
         except PictureError as error:
             raise PictureError(f"{path}: {error}") from error
         texts = search(detector, picture)
+        if options.labels is not None:
+            rows.append(label_row(relative_name(path, options.labels), [text.points for text in texts],
+                                  [""] * len(texts)))
         with explained_output(options.out, "another --out"):
             write_json(target.with_suffix(".json"), {
                 "picture": str(path), "width": picture.shape[1], "height": picture.shape[0],
@@ -114,6 +118,10 @@ def detect(options: Namespace) -> int:
             with atomic_path(target.with_suffix(".png")) as temporary:
                 Image.fromarray(draw(picture, texts)).save(temporary, format="PNG")
         print(f"{path}: {len(texts)} texts; wrote {target}.json and .png", flush=True)
+    if options.labels is not None:
+        with explained_output(options.labels, "another --labels"), atomic_path(options.labels) as temporary:
+            temporary.write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+        print(f"wrote {options.labels}")
     return 0
 
 
@@ -154,6 +162,8 @@ def _detect_parser() -> ArgumentParser:
     add = parser.add_argument
     add("pictures", type=Path, nargs="+", metavar="PICTURE", help="one or several")
     add("--out", type=Path, default=Path("."), metavar="FOLDER", help="folder of the results")
+    add("--labels", type=Path | None, metavar="FILE",
+        help="also write a label file of PaddleOCR of all pictures, to be corrected and trained on")
     add("--weights", type=Path | None, metavar="FILE", help="file that train wrote (default: PP-OCRv3's detector)")
     add("--polygons", action="store_true", help="outlines, for bent texts, in the place of turned boxes")
     add("--threshold", type=float, default=0.3, help="of the probability, for a pixel of a kernel")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,3 +123,8 @@ def label_row(name: str, polygons: Sequence[np.ndarray], texts: Sequence[str]) -
     values = [{"transcription": text, "points": [[math.floor(x + 0.5), math.floor(y + 0.5)] for x, y in polygon]}
               for polygon, text in zip(polygons, texts, strict=True)]
     return f"{name}\t{json.dumps(values, ensure_ascii=False)}"
+
+
+def relative_name(picture: Path, label_file: Path) -> str:
+    """The name of a picture in a label file: its way from the file's folder."""
+    return Path(os.path.relpath(picture.absolute(), label_file.absolute().parent)).as_posix()

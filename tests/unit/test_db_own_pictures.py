@@ -210,7 +210,8 @@ class TestCommands:
         scene = render_scene(11, 512, invalid=0.0, effects=False)
         Image.fromarray(scene.image).save(tmp_path / "photo.png")
         out = tmp_path / "found"
-        assert main(["db", "detect", str(tmp_path / "photo.png"), "--out", str(out), *options]) == 0
+        assert main(["db", "detect", str(tmp_path / "photo.png"), "--out", str(out), "--labels",
+                     str(out / "labels.txt"), *options]) == 0
         told = json.loads((out / "photo_texts.json").read_text(encoding="utf-8"))
         assert (told["width"], told["height"], told["detector"]) == (512, 512, "PP-OCRv3")
         points = [row["points"] for row in told["texts"]]
@@ -220,6 +221,9 @@ class TestCommands:
         assert score.f > 0.7, score
         assert f"{len(points)} texts" in capsys.readouterr().out and all(0.5 <= row["score"] <= 1 for row in
                                                                        told["texts"])
+        (own,) = LabelledPictures.read(out / "labels.txt")  # as found, to be corrected
+        assert np.array_equal(own.image, scene.image) and len(own.lines) == len(points)
+        assert all(np.abs(line.polygon - corners).max() <= 1 for line, corners in zip(own.lines, points, strict=True))
         drawn = read_picture(out / "photo_texts.png")
         changed = (drawn != scene.image).any(axis=2).mean()
         assert drawn.shape == scene.image.shape and 0.001 < changed < 0.2

@@ -223,6 +223,17 @@ class TestTraining:
                      "--data.scenes=null", "--data.val_scenes=null", "--val_limit=1"]) == 0
         assert (tmp_path / "udifftext_mini" / "model" / "udifftext.json").is_file()
 
+    def test_words_written_into_icdar13_are_read(self, tmp_path, capsys):
+        (tmp_path / "data").mkdir()
+        make_icdar13(tmp_path / "data")
+        options = {"model": "tiny", "runs": tmp_path, "data.val": f"icdar13:{tmp_path / 'data'}", "data.val_limit": 1,
+                   "data.batch_size": 1, "trainer.accelerator": "cpu", "words.steps": 2, "words.images": 1,
+                   "data.val_scenes": "null"}
+        assert main(["validate", "--config", "udifftext_mini.yaml", *(f"--{k}={v}" for k, v in options.items())]) == 0
+        assert "v/seq_acc" in capsys.readouterr().out
+        rows = json.loads((tmp_path / "udifftext_mini" / "images" / "step=0000000.json").read_text(encoding="utf-8"))
+        assert rows[0]["wanted"] == TEXT and isinstance(rows[0]["written"], str)
+
     def test_what_cannot_be_done_is_said(self, tmp_path, capsys):
         source = ["--data.train", f"textseg:{tmp_path / 'nowhere'}"]
         options = ["--config", "udifftext_mini.yaml", "--model", "tiny", "--runs", str(tmp_path), *source]

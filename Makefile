@@ -3,7 +3,7 @@
 # JOBS (notebooks, or tests, at a time; they share the cores).
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test portable elsewhere lint bench gpu doctor lock clean
+.PHONY: help setup course lab site test portable elsewhere lint bench gpu doctor lock clean
 .SUFFIXES:
 
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -25,6 +25,9 @@ course: setup ## run every notebook (profile quick) and compare its numbers with
 
 lab: setup ## open the course in JupyterLab, on copies of your own in work/
 	@.venv/bin/anytext course lab -- $(LAB_ARGS)
+
+site: setup ## build the course as a site for a browser, from the saved pages: build/site/index.html
+	@.venv/bin/anytext course site
 
 test: setup ## lint, then run every test, the notebooks included
 	@$(IN) ruff check --quiet .

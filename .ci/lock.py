@@ -30,8 +30,8 @@ def main():
         if lock.exists():
             result.write_text(lock.read_text())
         subprocess.run([str(Path(tools) / "bin" / "uv"), "--system-certs", "pip", "compile", "pyproject.toml",
-                        "--extra", "dev", "--universal", "--python-version", "3.11", "--no-header", "--no-annotate",
-                        "--quiet", "--output-file", str(result), *sys.argv[1:]],
+                        "--extra", "dev", "--extra", "site", "--universal", "--python-version", "3.11", "--no-header",
+                        "--no-annotate", "--quiet", "--output-file", str(result), *sys.argv[1:]],
                        cwd=ROOT, env=dict(os.environ, VIRTUAL_ENV=""), check=True, stdout=subprocess.DEVNULL)
         pins = [line for line in result.read_text().splitlines()
                 if not BROUGHT_BY_TORCH.match(line) and "sys_platform == 'emscripten'" not in line]

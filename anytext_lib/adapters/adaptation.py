@@ -48,7 +48,7 @@ class Adaptation:
     @classmethod
     def of(cls, base: str | os.PathLike | None = None, base_vae: bool = False,
            loras: Iterable[str] = ()) -> Adaptation:
-        """From the options of a command line or a form: each of ``loras`` is FILE or FILE:RATIO."""
+        """From the options of a command line or a form: each of ``loras`` is ``FILE`` or ``FILE:RATIO``."""
         return cls(None if base is None else str(base), base_vae, tuple(parse_lora(text) for text in loras))
 
     def with_lora(self, file: str | os.PathLike, ratio: float = 1.0) -> Adaptation:
@@ -80,7 +80,7 @@ class Adaptation:
 
 
 def parse_lora(text: str) -> tuple[str, float]:
-    """FILE:RATIO or FILE (ratio 1).
+    """``FILE:RATIO`` or ``FILE`` (ratio 1).
 
     Raises:
         LoraError: no file, or a ratio that is no number.

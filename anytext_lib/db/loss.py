@@ -71,7 +71,7 @@ def binarize(probability: torch.Tensor, threshold: torch.Tensor, k: float = STEE
 
     Args:
         probability, threshold: P and T in [0, 1], shapes that broadcast, any floating type.
-        k: steepness; nine tenths of the way from 0 to 1 lie within |P - T| < 3 / k.
+        k: steepness; nine tenths of the way from 0 to 1 lie where P and T differ by less than 3 / k.
 
     Returns:
         B in [0, 1], of the type of the inputs; the gradient k B (1 - B) is computed in float32 at least.

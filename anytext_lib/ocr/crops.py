@@ -61,8 +61,9 @@ def readable_rows(lines: TextLines, images: torch.Tensor, on_bad_line: str = "ra
 def similarity(quad: torch.Tensor) -> torch.Tensor:
     """Similarity transform that maps a quad (4, 2) upright onto (0, 0)-(w, h), by least squares over the corners.
 
-    Written with complex numbers: with both corner sets centred, z -> a z, a = sum(conj(z) u) / sum(|z|^2), is the
-    optimal rotation and scale (the same as Umeyama's method).
+    Written with complex numbers: with both corner sets centred, z -> a z with
+    ``a = sum(conj(z) u) / sum(|z|^2)`` is the optimal rotation and scale (the same as
+    Umeyama's method).
 
     Returns:
         (2, 3) float64 matrix M, upright = M @ (x, y, 1).

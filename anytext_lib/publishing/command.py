@@ -27,6 +27,7 @@ def add_course_commands(parser: ArgumentParser) -> None:
     parts.add_subcommand("check", _check_parser(), help="check saved notebooks and learners' copies")
     parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
                          help="write the learners' copies, without solutions")
+    parts.add_subcommand("site", _site_parser(), help="build the course as a site, for a browser")
     parts.add_subcommand("lab", _lab_parser(), help="open working copies of the notebooks in JupyterLab")
     parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
 
@@ -52,6 +53,12 @@ def _check_parser() -> ArgumentParser:
     parser.add_argument("--fix", action="store_true",
                         help="first mend what needs no run: links, figures, lines of cost, metadata, learners' copies, "
                              "the README's table")
+    return parser
+
+
+def _site_parser() -> ArgumentParser:
+    parser = _selection("Build the course as a site from the saved notebooks; nothing is run, nothing downloaded.")
+    parser.add_argument("--out", type=Path | None, help="folder of the site (default: build/site)")
     return parser
 
 
@@ -159,6 +166,19 @@ def exercises(options: Namespace) -> int:
     return 0
 
 
+def site(options: Namespace) -> int:
+    """`anytext course site`."""
+    from anytext_lib.publishing import notebooks
+    from anytext_lib.publishing.site import build_site
+
+    folder = notebooks_folder(options.folder)
+    chosen = notebooks.select(notebooks.find_books(folder), options.notebooks)
+    out = (options.out or folder.parent / "build" / "site").resolve()
+    warnings = build_site.build(folder, chosen, out)
+    print(f"{len(chosen)} notebooks, {warnings} warnings. Open {out / 'index.html'} in a browser.")
+    return 1 if warnings else 0
+
+
 def lab(options: Namespace) -> int:
     """`anytext course lab`."""
     from anytext_lib.publishing.workspace import open_lab
@@ -173,6 +193,6 @@ def experiment(options: Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
-    "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "lab": lab,
-    "experiment": experiment,
+    "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "site": site,
+    "lab": lab, "experiment": experiment,
 }

@@ -88,7 +88,7 @@ def local_attention_loss(maps: Iterable[torch.Tensor], segments: torch.Tensor, v
         segments: (B, J, H, W) in [0, 1], region of each character; resized to each map by nearest neighbour.
         valid: (B, J), 1 where there is a character.
         kernel_size, sigma: of the smoothing.
-        min_size: maps of fewer than ``min_size``^2 positions are left out.
+        min_size: maps of fewer than ``min_size**2`` positions are left out.
 
     Returns:
         (B,) in [-1, 1]; 0 for a sample without characters.

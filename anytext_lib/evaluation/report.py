@@ -39,7 +39,7 @@ from anytext_lib.ocr.onnx_weights import package_file, recognizer_path
 CARRIED = ("recogniser", "crops", "lines", "sampler", "checkpoint", "seed")
 MOST_VALUES = 8
 PACKAGES = ("torch", "onnxruntime", "rapidfuzz", "scipy", "torchmetrics", "transformers")
-FIRST_CHINESE = 0x2E7F
+ASIAN = (0x0590, 0x1DFF), (0x2E80, 0x3FFFF)  # scripts that not every machine has, without the signs between them
 STYLE = """body { font: 16px/1.45 Embedded, system-ui, sans-serif; margin: 2rem auto; max-width: 62rem;
   padding: 0 1rem; color: #1c1c1c; background: #fff }
 h1 { font-size: 1.4rem } p.note, td, th { font-size: .9rem } p.note { color: #555 }
@@ -299,12 +299,12 @@ def _facts(result: Mapping[str, Any], protocol: str) -> str:
 
 
 def _fonts(text: str) -> str:
-    """Those of the course's fonts that Chinese characters of ``text`` need: not every machine has any."""
+    """Those of the course's fonts that Chinese, Arabic, Hindi and other such characters of ``text`` need."""
     try:
         faces = list(load_fonts().values())
     except MissingFileError:  # the package without the course's data
         return ""
-    rules, wanted = "", {character for character in text if ord(character) > FIRST_CHINESE}
+    rules, wanted = "", {character for character in text if any(low <= ord(character) <= high for low, high in ASIAN)}
     while wanted:
         face = max(faces, key=lambda face, wanted=wanted: len(wanted & face.characters))
         found = sorted(wanted & face.characters)

@@ -314,10 +314,14 @@ def test_page_shows_crop_truth_and_reading(tmp_path):
     assert "Sa<ins>1</ins>e" in page and "1 of 2 wrong lines among 5" in page and "<th>sampler</th><td>unknown" in page
 
 
-def test_page_brings_its_chinese_font(tmp_path):
-    run(make_folder(tmp_path, [["中国"]]), tmp_path / "out", GreyReader(["中园"]))
+@pytest.mark.parametrize("wanted, read, kind, shown", [
+    ("中国", "中园", "otf", "中<del>国</del>"), ("नमन", "नमम", "ttf", "नम<del>न</del>"),
+    ("“cafe”…", "cafe", None, "<del>“</del>cafe")])
+def test_page_brings_the_fonts_of_other_scripts(tmp_path, wanted, read, kind, shown):
+    run(make_folder(tmp_path, [[wanted]]), tmp_path / "out", GreyReader([read]))
     page = (tmp_path / "out" / "worst.html").read_text(encoding="utf-8")
-    assert "@font-face { font-family: Embedded; src: url(data:font/otf;base64," in page and "中<del>国</del>" in page
+    assert ("@font-face" in page) == (kind is not None) and shown in page
+    assert kind is None or f"@font-face {{ font-family: Embedded; src: url(data:font/{kind};base64," in page
 
 
 # --- real recognisers

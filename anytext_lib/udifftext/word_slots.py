@@ -99,5 +99,6 @@ class WordReader:
         result = images.new_zeros(len(images), self.slots, len(self.characters) + 1, dtype=torch.float32)
         if not len(lines):
             return result
-        read = self(crop_lines(images, upright_boxes(lines)))
+        with torch.autocast(images.device.type, enabled=False):  # PP-OCRv3 reads in float32
+            read = self(crop_lines(images.float(), upright_boxes(lines)))
         return result.index_copy(0, lines.image_index.to(images.device, non_blocking=True), read)

@@ -211,6 +211,18 @@ class TestTraining:
         data = OriginalWords(words, CONFIG)
         assert collate([data[0], data[1]]).regions is None and collate([data[0]]).regions is not None
 
+    def test_the_configuration_of_the_official_size(self, tmp_path):
+        """Upstream's settings, on a model that fits here."""
+        (tmp_path / "data").mkdir()
+        make_laion(tmp_path / "data")
+        options = {"model": "tiny", "runs": tmp_path, "trainer.max_steps": 1,
+                   "data.train": f"laion-ocr:{tmp_path}/data", "data.batch_size": 1, "grad_accum": 1,
+                   "trainer.accelerator": "cpu", "data.num_workers": 0, "data.image_size": "[128,128]",
+                   "model.min_size": 8, "sequence_weight": 0.001}
+        assert main(["fit", "--config", "udifftext_sd2.yaml", *(f"--{k}={v}" for k, v in options.items())]) == 0
+        kept = json.loads((tmp_path / "udifftext" / "model" / "udifftext.json").read_text(encoding="utf-8"))
+        assert kept["masked_fill"] == "grey"
+
     @pytest.mark.parametrize("layout", ["textseg", "laion-ocr"])
     def test_fit_from_the_command_line(self, tmp_path, layout):
         (tmp_path / "data").mkdir()

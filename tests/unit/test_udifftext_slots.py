@@ -80,6 +80,15 @@ class TestSlots:
         assert loss[0] == 0 < loss[1] and not images.grad[0].any() and images.grad[1].abs().max() > 0
 
 
+    def test_the_reader_keeps_to_float32_under_autocast(self, reader):
+        images = to_tensor(render_line("Tea", "OpenSans", (48, 160)))
+        lines = TextLines(torch.tensor([0]), torch.tensor([[[0.0, 0], [159, 0], [159, 47], [0, 47]]]), ["Tea"],
+                          ["Latin"])
+        plain = reader.of_words(images, lines)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(reader.of_words(images, lines), plain)
+
+
 class TestTraining:
     def test_the_clamp_takes_the_gradient_of_a_word_that_is_badly_wrong(self, batch):
         torch.manual_seed(0)

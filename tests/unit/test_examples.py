@@ -15,7 +15,7 @@ LONGEST = 40  # lines
 
 
 def test_there_is_one_for_stable_diffusion_and_one_for_flows():
-    assert [path.stem for path in SCRIPTS] == ["flow_transformer", "stable_diffusion"]
+    assert [path.stem for path in SCRIPTS] == ["flow_transformer", "text_to_image"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -25,7 +25,7 @@ FLOORS = [
     {"evaluation", "studio"},
     {"training", "benchmark"},  # it samples pictures during a run, and reads them
     {"udifftext"},
-    {"recipes"},
+    {"recipes", "examples"},
     {"course"},
     {"experiments", "explain"},
     {"publishing"},

@@ -1,6 +1,6 @@
 """Diffusers' text-to-image training loop in Stable Diffusion 1.5's form, at a tiny size, with AnyText2's objective.
 
-    python -m anytext_lib.examples.stable_diffusion
+    python -m anytext_lib.examples.text_to_image
 
 For the real thing load all parts by ``from_pretrained``.  What the reading losses add is marked.
 """

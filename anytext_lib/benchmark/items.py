@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anytext_lib.benchmark.published import MAX_CHARS, MAX_LINES, PublishedSettings
 from anytext_lib.data.anyword import AnnotatedImage, entry_row, read_anyword, write_rows
-from anytext_lib.data.texts import normal_text
+from anytext_lib.data.texts import cut, normal_text
 from anytext_lib.errors import OptionError
 from anytext_lib.evaluation.read import picture_stem
 from anytext_lib.generation.prepare import Prepared, prepare
@@ -60,7 +60,7 @@ def prepare_item(entry: AnnotatedImage, model, defaults: Defaults, settings: Pub
         glyph_font: font in which the model is shown the lines.
         font_hint: in which form it is also shown as the font to imitate, see ``Request``; "none": not at all.
     """
-    lines = [Line(normal_text(line.text)[:MAX_CHARS].strip(), line.polygon.tolist(),
+    lines = [Line(cut(normal_text(line.text), MAX_CHARS).strip(), line.polygon.tolist(),
                   font=None if font_hint == "none" else glyph_font)
              for line in entry.annotations if line.valid][:MAX_LINES]
 

@@ -10,6 +10,7 @@ import torch
 
 from anytext_lib.data.batch import AnyTextBatch, to_tensor, to_uint8
 from anytext_lib.data.lines import BadLineError, TextLines, line_quad
+from anytext_lib.data.texts import normal_text
 from anytext_lib.errors import AnyTextError
 from anytext_lib.udifftext.euler import Sampling, Watch, write_words
 from anytext_lib.udifftext.model import UDiffTextModel
@@ -50,7 +51,7 @@ def word_batch(picture: np.ndarray, mask: np.ndarray, word: str) -> AnyTextBatch
         raise WordPictureError(f"the mask has no area for {word!r}: paint where the word is to stand") from error
     images, place = to_tensor(picture), torch.from_numpy(mask)[None, None].float()
     none = torch.zeros_like(place)
-    lines = TextLines([0], quad[None], [word], ["Latin"])
+    lines = TextLines([0], quad[None], [normal_text(word)], ["Latin"])
     return AnyTextBatch(images, torch.where(place > 0, -1.0, images), [""], [""], lines, torch.zeros(1, 1, 1, 1), none,
                         place, torch.full((1, 3), 500.0), none, none, torch.ones(1, dtype=torch.bool), [""],
                         torch.zeros(1, dtype=torch.int64))

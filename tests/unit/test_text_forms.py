@@ -2,12 +2,17 @@
 
 import json
 import unicodedata
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from anytext_lib.benchmark.items import prepare_item
+from anytext_lib.benchmark.published import SETTINGS
 from anytext_lib.cli import main
 from anytext_lib.data import fonts_for, normal_text
+from anytext_lib.data.anyword import AnnotatedImage, Annotation
 from anytext_lib.evaluation import score_texts
 from anytext_lib.evaluation.score import PROTOCOLS
 from anytext_lib.generation import AnyText2Pipeline, Defaults
@@ -16,6 +21,7 @@ from anytext_lib.generation.request import image_caption
 from anytext_lib.ocr.recogniser import pretrained_charset
 from anytext_lib.scenes import render_line, render_scene
 from anytext_lib.training.module import AnyText2Training
+from anytext_lib.udifftext.word_picture import word_batch
 from tests.unit.generation_model import lively_model
 from tests.unit.written_data import data_set, fit
 
@@ -85,6 +91,17 @@ def test_classes_captions_fonts_and_scores_of_both_forms(normal, typed):
     assert score_texts([parts], [normal]) == score_texts([normal], [parts]) == (1.0, 1.0, 1)
     for protocol in PROTOCOLS.values():
         assert protocol.score(parts, normal) == (True, 1.0) == protocol.score(normal, parts)
+
+
+def test_a_benchmark_and_a_word_alone_take_both_forms():
+    corners = [[8.0, 4], [180, 4], [180, 60], [8, 60]]
+    lines = [Annotation(np.array(corners), "\u0915\u094d\u0937" * 7, "Hindi")]  # 21 code points: seven conjuncts
+    item, _ = prepare_item(AnnotatedImage(Path("0.png"), "0.png", "A sign.", lines), lively_model(),
+                           Defaults(192, 64, 1), SETTINGS["anytext2"])
+    assert item.sample.texts == ["\u0915\u094d\u0937" * 6], "cut between letters"
+    mask = np.zeros((64, 64), bool)
+    mask[10:40, 10:50] = True
+    assert word_batch(np.zeros((64, 64, 3), np.uint8), mask, "Cafe\u0301").lines.texts == ["Caf\u00e9"]
 
 
 def test_scenes_take_both_forms():

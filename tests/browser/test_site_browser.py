@@ -1,7 +1,7 @@
 """The site that `make site` builds, as a reader meets it: links, figures, formulas, search, both themes, two widths.
 
-Needs chromium (Debian's package, or the variable CHROMIUM with its path) and the Python package playwright. The pages
-are opened as files: nothing of them may need a network or a server.
+What is looked at in a browser needs chromium (Debian's package, or the variable CHROMIUM with its path) and the Python
+package playwright. The pages are opened as files: nothing of them may need a network or a server.
 """
 
 from __future__ import annotations
@@ -20,15 +20,13 @@ import pytest
 from anytext_lib.publishing import notebooks
 from anytext_lib.publishing.site.build_site import NEEDED
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install playwright")
 for package in NEEDED:
     pytest.importorskip(package, reason=f"needs the package {package}: pip install -e '.[site]'")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") \
     or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[2]
 BOOKS = notebooks.find_books(ROOT / "notebooks")
-pytestmark = [pytest.mark.slow,
-              pytest.mark.skipif(not CHROMIUM, reason="needs the browser chromium: apt install chromium")]
+pytestmark = pytest.mark.slow
 
 PATIENCE = 60  # seconds for one thing to happen: the machine may be busy
 WIDTHS = {"narrow": 390, "wide": 1400}
@@ -82,6 +80,11 @@ def pages(site):
 
 @pytest.fixture(scope="module")
 def browser():
+    """Chromium."""
+    needed = "needs the package playwright: pip install playwright"
+    playwright = pytest.importorskip("playwright.sync_api", reason=needed)
+    if not CHROMIUM:
+        pytest.skip("needs the browser chromium: apt install chromium")
     with playwright.sync_playwright() as runner:
         browser = runner.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield browser

@@ -29,6 +29,8 @@ code { overflow-wrap: anywhere; }
 code.download { font: inherit; background: none; border: none; padding: 0; }
 .sig, h1 { overflow-wrap: anywhere; }
 table.docutils td { vertical-align: top; }
+table.docutils code.download { overflow-wrap: normal; }
+.stacked td:last-child:has(code:not(.download)) { min-width: 15em; }
 article dl.myst dt { font-weight: bold; margin-top: 1rem; }
 article dl.myst dd p { margin: .2rem 0; }
 @media (min-width: 82em) { .content { width: 50em; } }
@@ -50,7 +52,8 @@ def settings(static: Path, mathjax: str) -> dict[str, Any]:
         "extensions": ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode",
                        "sphinx.ext.mathjax", "sphinx_copybutton", __name__],
         "exclude_patterns": ["notebooks/exercises"],
-        "nb_execution_mode": "off", "nb_merge_streams": True,
+        "nb_execution_mode": "off", "nb_merge_streams": True, "nb_code_prompt_show": "Show the solution",
+        "nb_code_prompt_hide": "Hide the solution",
         "myst_enable_extensions": ["dollarmath", "colon_fence", "deflist"], "myst_heading_anchors": 4,
         "myst_dmath_double_inline": True, "myst_links_external_new_tab": False,
         "html_static_path": [str(static)], "html_css_files": [STYLE], "mathjax_path": mathjax,
@@ -71,6 +74,7 @@ def settings(static: Path, mathjax: str) -> dict[str, Any]:
 def setup(app) -> dict[str, bool]:
     """Join Sphinx."""
     app.connect("autodoc-process-docstring", _mark_code_blocks, priority=100)
+    app.connect("autodoc-skip-member", _skip_silent_fields)
     app.connect("doctree-read", _give_words)
     app.connect("html-page-context", _lead_back)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -80,6 +84,11 @@ def _mark_code_blocks(app, what, name, object_, options, lines: list[str]) -> No
     lines[:] = with_code_blocks(lines)
     if what == "data" and inspect.getdoc(type(object_)) == inspect.cleandoc("\n".join(lines)):
         lines.clear()  # no words of its own: those of its type say nothing
+
+
+def _skip_silent_fields(app, what, name, object_, skip, options) -> bool | None:
+    """Leave out fields of named tuples, which Python gives words that say nothing; the class tells of them."""
+    return True if (inspect.getdoc(object_) or "").startswith("Alias for field number") else None
 
 
 def with_code_blocks(lines: list[str]) -> list[str]:

@@ -28,6 +28,7 @@ def add_course_commands(parser: ArgumentParser) -> None:
     parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
                          help="write the learners' copies, without solutions")
     parts.add_subcommand("site", _site_parser(), help="build the course as a site, for a browser")
+    parts.add_subcommand("colab", _colab_parser(), help="write copies that set themselves up on Google Colab")
     parts.add_subcommand("lab", _lab_parser(), help="open working copies of the notebooks in JupyterLab")
     parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
 
@@ -59,6 +60,15 @@ def _check_parser() -> ArgumentParser:
 def _site_parser() -> ArgumentParser:
     parser = _selection("Build the course as a site from the saved notebooks; nothing is run, nothing downloaded.")
     parser.add_argument("--out", type=Path | None, help="folder of the site (default: build/site)")
+    return parser
+
+
+def _colab_parser() -> ArgumentParser:
+    parser = _selection("Write copies of the notebooks that set themselves up on Google Colab.")
+    parser.add_argument("--repository", type=str, required=True, help="where Colab clones the course from, "
+                        "https://HOST/OWNER/NAME.git")
+    parser.add_argument("--branch", type=str, default="main", help="branch or tag (default: main)")
+    parser.add_argument("--out", type=Path | None, help="folder of the copies (default: build/colab)")
     return parser
 
 
@@ -166,6 +176,19 @@ def exercises(options: Namespace) -> int:
     return 0
 
 
+def colab(options: Namespace) -> int:
+    """`anytext course colab`."""
+    from anytext_lib.publishing import notebooks
+    from anytext_lib.publishing.colab import write_colab
+
+    folder = notebooks_folder(options.folder)
+    chosen = notebooks.select(notebooks.find_books(folder), options.notebooks)
+    target = options.out or folder.parent / "build" / "colab"
+    for path in write_colab(chosen, target, options.repository, options.branch):
+        print(f"wrote {path}")
+    return 0
+
+
 def site(options: Namespace) -> int:
     """`anytext course site`."""
     from anytext_lib.publishing import notebooks
@@ -194,5 +217,5 @@ def experiment(options: Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "site": site,
-    "lab": lab, "experiment": experiment,
+    "colab": colab, "lab": lab, "experiment": experiment,
 }

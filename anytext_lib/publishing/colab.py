@@ -14,16 +14,17 @@ from anytext_lib.publishing import notebooks
 from anytext_lib.publishing.notebooks import Book
 
 PLACE = "/content/course"
-SET_UP = '''\
-# Sets the course up on this machine: about five minutes, the first time. Choose a GPU at Runtime > Change runtime type.
-import pathlib
-import sys
-
-if not pathlib.Path("{place}").exists():
-    !git clone --quiet --depth 1 --branch {branch} {repository} {place}
-    %pip install --quiet --editable {place}
-sys.path.insert(0, "{place}")
-%cd {place}/notebooks'''
+SET_UP = "\n".join((
+    "# Sets the course up on this machine: some minutes, the first time. A GPU: Runtime > Change runtime type.",
+    "import pathlib",
+    "import sys",
+    "",
+    'if not pathlib.Path("{place}").exists():',
+    "    !git clone --quiet --depth 1 --branch {branch} {repository} {place}",
+    "    %pip install --quiet --editable {place}",
+    'sys.path.insert(0, "{place}")',
+    "%cd {place}/notebooks",
+))
 ADDRESS = re.compile(r"(https|file)://[\w./:@~-]+")
 BRANCH = re.compile(r"[\w./-]+")
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 OLDEST, NEWEST = (3, 11), (3, 13)
-SPACE = 3e9  # bytes; measured with the CPU build of torch on Linux: 2.3 GiB installed
+SPACE = 3e9  # bytes; measured with the CPU build of torch on Linux: 2.4 GiB installed
 PROBE = """
 import importlib.util as u, json, sys
 missing = [m for m in ("venv", "ensurepip", "ssl", "ctypes", "zlib", "sqlite3") if u.find_spec(m) is None]

@@ -58,7 +58,8 @@ def _check_parser() -> ArgumentParser:
 
 
 def _site_parser() -> ArgumentParser:
-    parser = _selection("Build the course as a site from the saved notebooks; nothing is run, nothing downloaded.")
+    parser = _folder(ArgumentParser(description="Build the course as a site from the saved notebooks; nothing is run, "
+                                                "nothing downloaded."))
     parser.add_argument("--out", type=Path | None, help="folder of the site (default: build/site)")
     return parser
 
@@ -195,10 +196,10 @@ def site(options: Namespace) -> int:
     from anytext_lib.publishing.site import build_site
 
     folder = notebooks_folder(options.folder)
-    chosen = notebooks.select(notebooks.find_books(folder), options.notebooks)
+    books = notebooks.find_books(folder)
     out = (options.out or folder.parent / "build" / "site").resolve()
-    warnings = build_site.build(folder, chosen, out)
-    print(f"{len(chosen)} notebooks, {warnings} warnings. Open {out / 'index.html'} in a browser.")
+    warnings = build_site.build(folder, books, out)
+    print(f"{len(books)} notebooks, {warnings} warnings. Open {out / 'index.html'} in a browser.")
     return 1 if warnings else 0
 
 

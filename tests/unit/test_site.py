@@ -188,7 +188,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_no_site_is_left_alone(tmp_path):
     (tmp_path / "letter.txt").write_text("mine")
-    done = subprocess.run([sys.executable, "-m", "anytext_lib.cli", "course", "site", "00", "--out", str(tmp_path)],
+    done = subprocess.run([sys.executable, "-m", "anytext_lib.cli", "course", "site", "--out", str(tmp_path)],
                           capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert "something else than a site" in done.stderr or "pip install -e '.[site]'" in done.stderr

@@ -15,7 +15,7 @@ EPILOG = (
     "found something, or training failed; 2 the request was wrong; 130 interrupted, 143 stopped; both after saving."
 )
 LIBRARY = {
-    "course": ("anytext_lib.publishing.command", "the notebooks: run, list, check, exercises, lab, experiment"),
+    "course": ("anytext_lib.publishing.command", "the notebooks: run, list, check, exercises, grade, lab, experiment"),
     "doctor": ("anytext_lib.doctor", "what is here and what is missing"),
     "data": ("anytext_lib.datatools.command", "label photographs; check, convert and index annotated pictures"),
     "convert": ("anytext_lib.upstream.command", "upstream's checkpoints to this library's and back"),

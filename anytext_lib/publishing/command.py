@@ -27,6 +27,7 @@ def add_course_commands(parser: ArgumentParser) -> None:
     parts.add_subcommand("check", _check_parser(), help="check saved notebooks and learners' copies")
     parts.add_subcommand("exercises", _folder(ArgumentParser(description="Write the learners' copies.")),
                          help="write the learners' copies, without solutions")
+    parts.add_subcommand("grade", _grade_parser(), help="run learners' copies and report how each exercise stands")
     parts.add_subcommand("site", _site_parser(), help="build the course as a site, for a browser")
     parts.add_subcommand("colab", _colab_parser(), help="write copies that set themselves up on Google Colab")
     parts.add_subcommand("lab", _lab_parser(), help="open working copies of the notebooks in JupyterLab")
@@ -54,6 +55,21 @@ def _check_parser() -> ArgumentParser:
     parser.add_argument("--fix", action="store_true",
                         help="first mend what needs no run: links, figures, lines of cost, metadata, learners' copies, "
                              "the README's table")
+    return parser
+
+
+def _grade_parser() -> ArgumentParser:
+    parser = _folder(ArgumentParser(description=(
+        "Run what learners handed in to its end and report each exercise as passed, wrong, open or not reached. This "
+        "runs their code with your rights: grade in a container what you do not trust.")))
+    parser.add_argument("handed_in", type=Path, nargs="+",
+                        help="notebooks, or a folder with a folder for each student (or with one student's notebooks)")
+    parser.add_argument("--only", type=str, nargs="+", default=[], help="numbers of the notebooks to grade, as 02 07")
+    parser.add_argument("--profile", type=str, default="quick", help="set of parameters in profiles.yaml")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks at a time")
+    parser.add_argument("--out", type=Path | None, help="folder for grades.csv, grades.json and the executed notebooks "
+                        "(default: build/grades)")
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:0, mps (default: chosen automatically)")
     return parser
 
 
@@ -177,6 +193,16 @@ def exercises(options: Namespace) -> int:
     return 0
 
 
+def grade(options: Namespace) -> int:
+    """`anytext course grade`."""
+    from anytext_lib.publishing import grading
+
+    return grading.grade(grading.GradeRequest(
+        handed_in=options.handed_in, only=options.only, profile=options.profile, jobs=options.jobs, out=options.out,
+        folder=options.folder, device=options.device,
+    ))
+
+
 def colab(options: Namespace) -> int:
     """`anytext course colab`."""
     from anytext_lib.publishing import notebooks
@@ -217,6 +243,6 @@ def experiment(options: Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
-    "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "site": site,
-    "colab": colab, "lab": lab, "experiment": experiment,
+    "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "grade": grade,
+    "site": site, "colab": colab, "lab": lab, "experiment": experiment,
 }

@@ -130,7 +130,7 @@ class Ending:
 
 @dataclass
 class Task:
-    """One notebook to execute: source, destination, and budget of CPU seconds."""
+    """One notebook to execute: source, destination, and budget of CPU seconds; with `allow_errors` to its last cell."""
 
     source: Path
     output: Path
@@ -138,6 +138,7 @@ class Task:
     budget_seconds: float
     device: str
     threads: str
+    allow_errors: bool = False
     process: subprocess.Popen = field(init=False)
     meter: Meter = field(init=False)
     tries: int = 0
@@ -151,7 +152,7 @@ class Task:
         for stale in (self.output, self._file(".result.json")):
             stale.unlink(missing_ok=True)
         job = {"source": str(self.source), "output": str(self.output), "result": str(self._file(".result.json")),
-               "parameters": self.parameters, "folder": str(self.source.parent)}
+               "parameters": self.parameters, "folder": str(self.source.parent), "allow_errors": self.allow_errors}
         self._file(".job.json").write_text(json.dumps(job), encoding="utf-8")
         command = [sys.executable, "-m", "anytext_lib.publishing.execute", str(self._file(".job.json"))]
         with self._file(".log").open("w", encoding="utf-8") as log:
@@ -239,7 +240,8 @@ def run_all(tasks: Sequence[Task], jobs: int, on_start: Callable[[Task], None] =
 
 
 def work(job_path: str) -> int:
-    """Execute the notebook of a job: source and output (paths), parameters (overrides), folder (where it runs).
+    """Execute the notebook of a job: source and output (paths), parameters (overrides), folder (where it runs), and
+    allow_errors (whether to go on after a cell that raised).
 
     The result, written as JSON to the path `result`, holds the status (ok or failed), the seconds and the kernel's peak
     memory in MiB. Returns 0 when the notebook ran and 3 when a cell raised; it raises where the kernel died.
@@ -270,7 +272,7 @@ def _execute(job: dict) -> int:
         try:
             papermill.execute_notebook(notebook, output, parameters=job["parameters"], kernel_name="python3",
                                        kernel_manager_class=_this_interpreter(), progress_bar=False,
-                                       cwd=job["folder"], start_timeout=120)
+                                       cwd=job["folder"], start_timeout=120, allow_errors=job["allow_errors"])
             break
         except PapermillExecutionError:
             return FAILED_CELL

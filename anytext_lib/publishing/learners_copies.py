@@ -10,6 +10,7 @@ from pathlib import Path
 from anytext_lib.errors import CourseError
 from anytext_lib.publishing import notebooks, provenance
 from anytext_lib.publishing.contents import EXERCISES, navigation, write_navigation
+from anytext_lib.publishing.exercises import mark_for_nbgrader
 from anytext_lib.publishing.links import with_prefix
 from anytext_lib.publishing.notebooks import Book
 
@@ -44,7 +45,7 @@ def strip_solutions(source: str, name: str) -> str:
 
 
 def learner_copy(notebook, book: Book, chapters: Sequence[Book]):
-    """A copy of the notebook for learners: no solutions, no outputs, no provenance; the checks stay.
+    """A copy of the notebook for learners: no solutions, no outputs, no provenance; the checks stay, with points.
 
     Its links lead to the pages, but for those to the previous and the next page, which lead to their copies.
     """
@@ -58,6 +59,7 @@ def learner_copy(notebook, book: Book, chapters: Sequence[Book]):
             cell.metadata.pop("jupyter", None)
         else:
             cell.source = with_prefix(cell.source, "../")
+    mark_for_nbgrader(copied)
     first = copied.cells[0]
     title, *lines = [line for line in first.source.splitlines() if not line.startswith(provenance.MARKS)]
     first.source = f"{title}\n\n{NOTE.format(name=book.name)}\n\n" + "\n".join(lines).strip()

@@ -23,17 +23,21 @@ class NotYet(AssertionError):
         return [f"✗ Not yet: {self}"]
 
 
+class Unanswered(NotYet):
+    """There is no answer yet: the exercise is open."""
+
+
 def is_unanswered(answer: Any) -> bool:
     """Whether `answer` is what an untouched exercise leaves: Ellipsis or None."""
     return answer is Ellipsis or answer is None
 
 
 def answered(answer: Any, what: str = "the answer") -> Any:
-    """`answer` itself; raises NotYet when it is still missing. `what` names it in the hint."""
+    """`answer` itself; raises Unanswered when it is still missing. `what` names it in the hint."""
     if is_unanswered(answer):
         doubt = "" if answer is ... else " (If you did: is a `return` missing?)"
-        raise NotYet(f"{what} is still missing: replace `...` in the cell above by your own code and run it again."
-                     + doubt)
+        raise Unanswered(f"{what} is still missing: replace `...` in the cell above by your own code and run it again."
+                         + doubt)
     return answer
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-TIMESTEPS, NOISE, STEP = 1, 2, 3  # independent streams
+TIMESTEPS, NOISE, STEP, CHANCE = 1, 2, 3, 4  # independent streams
 
 
 def generator(*key: int) -> torch.Generator:
@@ -36,6 +36,12 @@ def draw_noise(seed: int, step: int, at: Iterable[int], shape: Sequence[int]) ->
     """Standard normal noise (B, *shape), float32 on the CPU, for the samples at the places ``at``."""
     draws = [torch.randn(tuple(shape), generator=generator(seed, NOISE, step, place)) for place in at]
     return torch.stack(draws) if draws else torch.zeros(0, *shape)
+
+
+def draw_chances(seed: int, step: int, at: Iterable[int]) -> torch.Tensor:
+    """Uniform numbers in [0, 1), (B,) float32 on the CPU, for the samples at the places ``at``."""
+    draws = [torch.rand(1, generator=generator(seed, CHANCE, step, place)) for place in at]
+    return torch.cat(draws) if draws else torch.zeros(0)
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

@@ -34,7 +34,8 @@ from anytext_lib.models.patch_decoder import PatchDecoder, exact_margin
 from anytext_lib.ocr import PPOCRv3Recognizer, crop_lines
 from anytext_lib.scenes.rendering import render_scene, scene_batch
 
-ARMS: dict[str, dict[str, Any]] = {"none": {}, "whole": {}, "patches": {"decode_patches": 2}}
+ARMS: dict[str, dict[str, Any]] = {"none": {}, "whole": {}, "patches": {"decode_patches": 2},
+                                  "chance": {"decode_patches": 2, "read_chance": True}}
 """Options of training, by arm; all but the first train with the OCR loss."""
 
 CODERS = {"mini": "mini/after/vae", "mini2": "mini2/vae"}

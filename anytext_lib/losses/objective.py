@@ -137,6 +137,8 @@ def evaluate(term: Term, step: Step, weight: float) -> TermValues:
         factor = term.weighting(step.abar).to(factor)
         step.checks.add(f"step weight of the {term.name} term", factor, remedy=UNBOUNDED)
     if term.per_line:
+        if step.chosen is not None:
+            factor = factor * step.chosen.factor().to(factor)
         lines = term.function(step) if step.rows else factor.new_zeros(0)
         step.checks.add(f"{term.name} term: loss of a line", lines, step.lines.image_index)
         total = torch.zeros_like(factor)

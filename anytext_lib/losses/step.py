@@ -72,6 +72,34 @@ class Instruments:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Samples drawn by lot to be read, each with its own chance; the others cost no decoding and no reading.
+
+    A term that reads divides by the chance, so that its expectation over the lot is that of reading all samples.
+
+    Attributes:
+        samples: (B,) bool, on the CPU. ``chances``: (B,) in (0, 1] for chosen samples, on the CPU.
+    """
+
+    samples: torch.Tensor
+    chances: torch.Tensor
+
+    @classmethod
+    def draw(cls, weights: torch.Tensor, uniform: torch.Tensor) -> Chosen:
+        """Choose each sample with the probability min(1, weight).
+
+        Args:
+            weights: (B,), of the step weighting, at least 0. ``uniform``: (B,) in [0, 1).
+        """
+        chances = weights.cpu().clamp(0, 1)
+        return cls(uniform < chances, chances)
+
+    def factor(self) -> torch.Tensor:
+        """(B,) 1 / chance of the chosen samples, 0 of the others."""
+        return torch.where(self.samples, 1 / self.chances.clamp(min=torch.finfo(self.chances.dtype).tiny), 0)
+
+
+@dataclass(frozen=True)
 class Pictures:
     """The least that losses must know of a batch; an ``AnyTextBatch`` has all of it, and more.
 
@@ -104,6 +132,7 @@ class Step:
         output: (B, C, h, w), what the network said at x_t; the gradient goes here.
         batch: an AnyTextBatch, or ``Pictures``. ``instruments``: what the step is measured with.
         reference: (L, T, D) features of all true lines, if they are at hand.
+        chosen: which samples are read, by lot; None reads all.
         network: the network that answered, and ``watched``, what was recorded inside it, for losses that look there.
     """
 
@@ -114,6 +143,7 @@ class Step:
     batch: Any
     instruments: Instruments
     reference: torch.Tensor | None = None
+    chosen: Chosen | None = None
     network: Any = None
     watched: Mapping[str, Any] = field(default_factory=dict)
     memo: dict = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -175,6 +205,13 @@ class Step:
 
     @cached_property
     def rows(self) -> list[int]:
+        """Indices of the lines that are read: those that can be cut out of their image, of the chosen samples."""
+        if self.chosen is None:
+            return self.readable
+        return [row for row in self.readable if self.chosen.samples[self.batch.lines.image_index[row]]]
+
+    @cached_property
+    def readable(self) -> list[int]:
         """Indices of the lines that can be cut out of their image."""
         choice = self.instruments.on_bad_line
         with warnings.catch_warnings():

@@ -21,6 +21,7 @@ from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.files import find_sample
 from anytext_lib.losses import Instruments, LossWeightSchedule, Objective, Step, Term, process_of
 from anytext_lib.losses.objective import Values, key_of
+from anytext_lib.losses.step import Chosen
 from anytext_lib.losses.terms import TermError, ctc, make_term, ocr, region, simple
 from anytext_lib.losses.weights import Weighting, WeightingError, make_weighting
 from anytext_lib.models import freezing
@@ -28,7 +29,7 @@ from anytext_lib.models.anytext2 import Conditions
 from anytext_lib.models.patch_decoder import PatchDecoder
 from anytext_lib.models.sharding import is_sharded, shard
 from anytext_lib.models.text_embedding import style_crops
-from anytext_lib.randomness import draw_noise, draw_timesteps, places, seed_step
+from anytext_lib.randomness import draw_chances, draw_noise, draw_timesteps, places, seed_step
 from anytext_lib.training.cache import ReferenceCache, TensorCache, digests
 from anytext_lib.training.low_rank_run import (
     complete_checkpoint,
@@ -146,6 +147,8 @@ class AnyText2Training(DiffusionTraining):
             resumed run agrees with an uninterrupted one to float precision only.
         decode_patches: decode only around the lines for the terms that read, with a margin of so many cells of each
             level of the decoder: 2 lose little (see README). By default whole pictures are decoded, as upstream does.
+        read_chance: read each picture with the probability that its step weight gives instead of weighting its loss by
+            it, which costs as much less: the terms that read keep their expectation, with more noise.
         decode_background: share of the background that is decoded then, without gradient, to estimate the statistics
             of group norms; 1 takes them from the whole picture.
         decode_checkpointing: recompute the decoder's activations in the backward pass of the terms that read.
@@ -179,7 +182,7 @@ class AnyText2Training(DiffusionTraining):
                  with_step_weight: bool = True, weighting: str | dict[str, Any] | None = None,
                  region_weight: float = 1.0, monitor_every: int = 0, reference_cache: float = 0.0,
                  encoder_cache: float = 0.0, decode_patches: int | None = None, decode_background: float = 0.125,
-                 decode_checkpointing: bool = False,
+                 decode_checkpointing: bool = False, read_chance: bool = False,
                  sd_locked: bool = True, unlock_qkv: bool = False, style_ocr_trainable: bool = True,
                  cond_stage_trainable: bool = False, train_all: bool = False, lora_rank: int = 0,
                  lora_alpha: float | None = None,
@@ -192,10 +195,11 @@ class AnyText2Training(DiffusionTraining):
         super().__init__()
         objects = {"model": isinstance(model, nn.Module), "terms": any(isinstance(t, Term) for t in terms or [])}
         self.save_hyperparameters(ignore=[name for name, is_object in objects.items() if is_object])
+        self.weighting = chosen_weighting(weighting, with_step_weight)
         self.objective = Objective(training_terms(
             terms, loss_alpha=LossWeightSchedule(loss_alpha, loss_start, loss_ramp),
             loss_beta=LossWeightSchedule(loss_beta, loss_start, loss_ramp), region_weight=region_weight,
-            weighting=chosen_weighting(weighting, with_step_weight), monitored=monitor_every > 0,
+            weighting=self.weighting, monitored=monitor_every > 0,
             ctc_unknown=ctc_unknown))
         require_rate(learning_rate, warmup_steps)
         self.model = load_model(model)
@@ -250,6 +254,7 @@ class AnyText2Training(DiffusionTraining):
         """Take the frozen parts that losses look through, once the model is on its device."""
         if self.prepared_on != self.device:
             process = process_of(self.model.alphas_cumprod, self.prediction_type)
+            self.signal_share = process_of(self.model.alphas_cumprod.cpu(), self.prediction_type).signal_share
             mib = self.hparams.reference_cache
             self.instruments = Instruments(process, self.decode, self.model.reader, self.hparams.latin_weight,
                                            "count", ReferenceCache(mib) if mib > 0 else None)
@@ -263,7 +268,7 @@ class AnyText2Training(DiffusionTraining):
     def training_step(self, batch: AnyTextBatch, batch_idx: int) -> torch.Tensor:
         """One micro-batch; logs t/sim, t/ocr, t/ctc, t/loss."""
         latents, noise, timesteps = self.draw(batch, batch_idx)
-        step = self.predict(batch, latents, noise, timesteps)
+        step = self.predict(batch, latents, noise, timesteps, chosen=self.choose(timesteps))
         self.last_inputs["output"] = step.output.detach()
         values = self.objective(step, self.global_step, watch=self.watches(self.global_step))
         self.log_dict({f"t/{key}": value for key, value in logged(step, values).items()}, batch_size=len(batch))
@@ -285,20 +290,34 @@ class AnyText2Training(DiffusionTraining):
                 "skip_characters": "The CTC term is without them", "skip_lines": "The CTC term is without such lines"}
         return told[self.hparams.ctc_unknown] if self.hparams.terms is None else "See unknown of the term ctc"
 
+    def choose(self, timesteps: torch.Tensor) -> Chosen | None:
+        """With ``read_chance``, the samples of this step that are read; all (None) without."""
+        if not self.hparams.read_chance:
+            return None
+        at = self.places(len(timesteps))
+        self.prepare()
+        weights = self.weighting(self.signal_share(timesteps))
+        return Chosen.draw(weights, draw_chances(self.hparams.seed, self.micro_step, at))
+
     def watches(self, step: int) -> bool:
         """Whether terms of weight 0 are computed at an optimizer step."""
         every = self.hparams.monitor_every or int("terms" in self.hparams and self.hparams.terms is not None)
         return every > 0 and step % every == 0
 
     def predict(self, batch: AnyTextBatch, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
-                conditions=None) -> Step:
-        """Run the network at the noisy latents of a batch; noise and timesteps may be on the CPU."""
+                conditions=None, chosen: Chosen | None = None) -> Step:
+        """Run the network at the noisy latents of a batch; noise and timesteps may be on the CPU.
+
+        Args:
+            conditions: of the batch, None computes them. ``chosen``: samples that are read, None reads all.
+        """
         self.prepare()
         noise, timesteps = noise.to(latents, non_blocking=True), timesteps.to(latents.device, non_blocking=True)
         conditions = self.conditions(batch) if conditions is None else conditions
         with self.objective.watch(self.model) as watched:
             output = self.model(self.instruments.process.add_noise(latents, noise, timesteps), timesteps, conditions)
-        return Step(latents, noise, timesteps, output, batch, self.instruments, network=self.model, watched=watched)
+        return Step(latents, noise, timesteps, output, batch, self.instruments, chosen=chosen, network=self.model,
+                    watched=watched)
 
     def validation_step(self, batch: AnyTextBatch, batch_idx: int) -> None:
         """The training loss at fixed timesteps and fixed noise: v/sim, v/ocr, v/ctc, v/loss, and v/sim by timestep.
@@ -415,7 +434,7 @@ def training_terms(terms: Sequence[str | Mapping[str, Any] | Term] | None, loss_
 def logged(step: Step, values: Values) -> dict[str, torch.Tensor]:
     """Detached scalars without prefix: sim, ocr, ctc (0 where they are not computed), loss and those of the terms."""
     found = {key: torch.zeros(()) for key in ("sim", "ocr", "ctc")} | values.log()
-    skipped = len(step.batch.lines) - len(step.rows)
+    skipped = len(step.batch.lines) - len(step.readable)
     return found | ({"skipped_lines": torch.tensor(float(skipped))} if skipped else {})
 
 

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anytext_lib import cli
 from anytext_lib.data import TextLines
+from anytext_lib.diffusion import scaled_linear_abar
 from anytext_lib.errors import OptionError
 from anytext_lib.experiments import patches
 from anytext_lib.experiments.paired import paired_difference
@@ -346,8 +347,8 @@ def recorded():
 
 def test_recorded_gain_is_that_of_whole_pictures():
     rows = recorded()["run"]
-    gain = {arm: paired_difference(rows, "ppocrv4_ned", arm, "none") for arm in ("whole", "patches")}
-    assert gain["patches"].n >= 3 and gain["whole"].low > 0.05 and gain["patches"].low > 0.05
+    gain = {arm: paired_difference(rows, "ppocrv4_ned", arm, "none") for arm in ("whole", "patches", "chance")}
+    assert gain["patches"].n >= 3 and all(found.low > 0.05 for found in gain.values())
     between = paired_difference(rows, "ppocrv4_ned", "patches", "whole")
     assert between.low < 0 < between.high and abs(between.mean) < 0.1 * gain["whole"].mean
 
@@ -375,6 +376,10 @@ def test_readme_tells_the_counted_costs():
             cells += [f"+{', '.join(map(str, usual))}%",
                       f"+{round(100 * rows['patches', margin, background, 3, 'small'][share])}%"]
         assert "| " + " | ".join(cells) + " |" in text
+    chance = float(scaled_linear_abar().mean())  # of being read, at a uniform timestep
+    usual = [round(100 * chance * rows["patches", 2, 0.125, count, "usual"]["share_flops"]) for count in (1, 3, 5)]
+    small = round(100 * chance * rows["patches", 2, 0.125, 3, "small"]["share_flops"])
+    assert f"by lot | +{', '.join(map(str, usual))}% | +{small}% |" in text
     whole = rows["whole", 0, 0.0, 0, ""]
     assert f"+{whole['share_flops']:.0%} | +{whole['share_flops']:.0%} | +{whole['share_memory']:.0%} |" in text
 
@@ -394,7 +399,7 @@ def test_the_experiment_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(ExperimentPlan, "run_all", in_this_process)
     assert patches.main("test", tmp_path / "out", None, "cpu", 1) == 0
     found = json.loads((tmp_path / "out" / "patches.json").read_text())
-    assert [row["arm"] for row in found["run"]] == ["none", "patches", "whole"]
+    assert [row["arm"] for row in found["run"]] == ["chance", "none", "patches", "whole"]
     assert found["accuracy"][0]["cosine"] > 0.9 and found["provenance"]["experiment"] == "patches"
     part = {row["part"]: row for row in found["counted"]}
     assert part["whole"]["share_flops"] > 2 and part["patches"]["share_flops"] < 0.5

@@ -384,6 +384,14 @@ def test_readme_tells_the_counted_costs():
     assert f"+{whole['share_flops']:.0%} | +{whole['share_flops']:.0%} | +{whole['share_memory']:.0%} |" in text
 
 
+def test_readme_tells_the_measured_costs():
+    cost = {row["lines"]: row for row in recorded()["cost"]}
+    text = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    assert f"the whole {cost[0]['seconds']:.0f} s and {cost[0]['gib']:.1f} GiB" in text
+    seconds, gib = ([cost[lines][key] for lines in (1, 3, 5)] for key in ("seconds", "gib"))
+    assert "{:.1f}, {:.1f} and {:.1f} s, {:.1f}, {:.1f} and {:.1f} GiB".format(*seconds, *gib) in text
+
+
 @pytest.mark.slow
 def test_the_experiment_runs(tmp_path, monkeypatch):
     """One seed of every arm, one step, on a tiny random model; one line, two ways."""

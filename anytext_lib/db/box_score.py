@@ -9,7 +9,7 @@ Protocol of ICDAR 2015: a box and a text match one to one; a box of which more t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -138,9 +138,11 @@ def evaluate_detector(detector: Detector, scenes: Iterable[Scene], iou: float = 
     return DetectorScore(sum(scores, BoxScore()), f_interval(scores), 1000 * spent / len(scores))
 
 
-def compare_detectors(detectors: Mapping[str, Detector], scenes: Sequence[Scene],
+def compare_detectors(detectors: Mapping[str, Detector], scenes: Iterable[Scene],
                       iou: float = 0.5) -> dict[str, DetectorScore]:
-    """Scores of several detectors on the same scenes, by their names."""
+    """Scores of several detectors on the same scenes, by their names; an iterator's scenes are kept for all."""
+    if isinstance(scenes, Iterator):
+        scenes = list(scenes)
     return {name: evaluate_detector(detector, scenes, iou) for name, detector in detectors.items()}
 
 

@@ -14,7 +14,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -97,9 +97,13 @@ def autoencoder_loss(model: AutoencoderKL, images: torch.Tensor, recipe: Recipe,
     posterior = model.encode(images).latent_dist
     error = model.decode(posterior.sample(generator)).sample - images
     kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+    return picture_loss(error, recipe) + recipe.kl_weight * kl
+
+
+def picture_loss(error: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """The first three parts of ``autoencoder_loss``, of the error (B, 3, H, W) of pictures."""
     colour = F.avg_pool2d(error, 8).abs().mean()
-    return (error.abs().mean() + recipe.square_weight * error.square().mean() + recipe.colour_weight * colour
-            + recipe.kl_weight * kl)
+    return error.abs().mean() + recipe.square_weight * error.square().mean() + recipe.colour_weight * colour
 
 
 def mixed_scenes(count: int, split: str, seed: int) -> list[Scene]:
@@ -129,19 +133,28 @@ def train_autoencoder(model: AutoencoderKL, images: np.ndarray, recipe: Recipe, 
     Returns:
         the model with averaged weights, in eval mode.
     """
+    return train_average(model, trained_parameters(model, linear_start=recipe.linear_steps > 0), autoencoder_loss,
+                         images, recipe, state, log)
+
+
+def train_average(model: AutoencoderKL, parameters: Iterable[nn.Parameter], loss_of: Callable[..., torch.Tensor],
+                  images: np.ndarray, recipe: Recipe, state: Path | None = None,
+                  log: Callable[[str], None] = print) -> AutoencoderKL:
+    """As ``train_autoencoder``, but for these ``parameters`` alone and the loss ``loss_of(model, crops, recipe,
+    generator)``."""
+    parameters = list(parameters)
     average = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(trained_parameters(model, linear_start=recipe.linear_steps > 0),
-                                  recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(recipe.seed)
     parts = {"model": model, "average": average, "optimizer": optimizer}
     losses: list[float] = []
     for step in resumable_steps(recipe.steps, parts, generator, losses, state, log):
         optimizer.param_groups[0]["lr"] = recipe.learning_rate * learning_rate_factor(
             step, "cosine", recipe.warmup, recipe.steps)
-        loss = autoencoder_loss(model, random_crops(images, recipe, generator), recipe, generator)
+        loss = loss_of(model, random_crops(images, recipe, generator), recipe, generator)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         lerp_average(average, model, min(recipe.average, (1 + step) / (10 + step)))
         losses.append(loss.item())

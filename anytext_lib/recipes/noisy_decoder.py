@@ -13,12 +13,11 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
@@ -33,55 +32,47 @@ from anytext_lib.recipes.autoencoder import (
     build_autoencoder,
     drawn_once,
     mixed_scenes,
-    random_crops,
+    picture_loss,
+    train_average,
 )
 from anytext_lib.recipes.reconstruction import measure, sheet_of_pairs
-from anytext_lib.recipes.training_state import lerp_average, resumable_steps
 from anytext_lib.scenes.rendering import scene_batch
-from anytext_lib.training.module import learning_rate_factor
 
 SIGMAS = (0.1, 0.2, 0.3, 0.4)
 """Deviations of the noise that a decoder is measured with."""
 
 
 @dataclass(frozen=True)
-class NoisyRecipe:
-    """How the decoder is trained: AdamW, a warm-up, then a cosine to zero.
+class NoisyRecipe(Recipe):
+    """How the decoder is trained: as an auto-encoder, see ``autoencoder.Recipe``, but with noise.
 
     Attributes:
-        steps, batch_size, side, learning_rate, warmup, average, seed: as of ``autoencoder.Recipe``.
         largest: deviation of the noise, in parts of the latents'. ``clean``: share of pictures without noise.
     """
 
     steps: int = 3000
     batch_size: int = 8
-    side: int = 96
     learning_rate: float = 5e-4
     warmup: int = 50
-    average: float = 0.998
-    seed: int = 0
     largest: float = 0.5
     clean: float = 0.2
 
 
+OPTIONS = ("steps", "batch_size", "side", "learning_rate", "warmup", "average", "seed", "largest", "clean")
+"""What of the recipe the command takes; the rest belongs to the encoder, or to the loss that both share."""
+
+
 def decoder_loss(model: AutoencoderKL, images: torch.Tensor, recipe: NoisyRecipe,
                  generator: torch.Generator) -> torch.Tensor:
-    """Error of pictures decoded from noisy latents: that of ``autoencoder.autoencoder_loss``, without its KL.
-
-    Args:
-        images: (B, 3, H, W) in [-1, 1]; H and W divisible by 8.
-    """
-    plain = Recipe()
+    """``autoencoder.picture_loss`` of pictures (B, 3, H, W) in [-1, 1] that are decoded from noisy latents."""
     with torch.no_grad():
         latents = model.encode(images).latent_dist.mean
         shape = (len(images), 1, 1, 1)
         noisy = torch.rand(shape, generator=generator) >= recipe.clean
         sigma = recipe.largest * torch.rand(shape, generator=generator) * noisy
-        latents = latents + sigma * latents.std((0, 2, 3), keepdim=True) * torch.randn(latents.shape,
-                                                                                       generator=generator)
-    error = model.decode(latents).sample - images
-    colour = F.avg_pool2d(error, 8).abs().mean()
-    return error.abs().mean() + plain.square_weight * error.square().mean() + plain.colour_weight * colour
+        noise = torch.randn(latents.shape, generator=generator)
+        latents = latents + sigma * latents.std((0, 2, 3), keepdim=True) * noise
+    return picture_loss(model.decode(latents).sample - images, recipe)
 
 
 def train_decoder(model: AutoencoderKL, images: np.ndarray, recipe: NoisyRecipe, state: Path | None = None,
@@ -97,23 +88,7 @@ def train_decoder(model: AutoencoderKL, images: np.ndarray, recipe: NoisyRecipe,
     decoder = nn.ModuleList([model.post_quant_conv, model.decoder])
     model.requires_grad_(False)
     decoder.requires_grad_(True)
-    average = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(decoder.parameters(), recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
-    generator = torch.Generator().manual_seed(recipe.seed)
-    crops = replace(Recipe(), batch_size=recipe.batch_size, side=recipe.side)
-    parts = {"model": model, "average": average, "optimizer": optimizer}
-    losses: list[float] = []
-    for step in resumable_steps(recipe.steps, parts, generator, losses, state, log):
-        optimizer.param_groups[0]["lr"] = recipe.learning_rate * learning_rate_factor(
-            step, "cosine", recipe.warmup, recipe.steps)
-        loss = decoder_loss(model, random_crops(images, crops, generator), recipe, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        lerp_average(average, model, min(recipe.average, (1 + step) / (10 + step)))
-        losses.append(loss.item())
-    return average
+    return train_average(model, decoder.parameters(), decoder_loss, images, recipe, state, log)
 
 
 @torch.no_grad()
@@ -133,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--autoencoder", type=Path, required=True, help="the folder vae of a trained model")
     parser.add_argument("--config", default="mini2", help="configuration of the model (default mini2)")
     parser.add_argument("--scenes", type=int, default=3000, help="scenes to train on (default 3000)")
-    for name, value in asdict(NoisyRecipe()).items():
+    for name in OPTIONS:
+        value = getattr(NoisyRecipe(), name)
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"default {value}")
     options = vars(parser.parse_args(arguments))
     output, folder, config, scenes = (options.pop(name) for name in ("output", "autoencoder", "config", "scenes"))

@@ -194,3 +194,4 @@ def test_symbols_lead_to_the_formula_and_to_the_source(site, tab):
     tab.wait_for_url(re.compile(r"reference/losses\.html#anytext_lib\.losses\.abar$"))
     tab.locator("dt[id='anytext_lib.losses.abar'] .viewcode-link").click()
     tab.wait_for_url(re.compile(r"_modules/anytext_lib/losses/weights\.html#"))
+    assert "def abar(" in tab.inner_text("body")

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from anytext_lib.data.batch import to_tensor
 from anytext_lib.files import data_folder
 from anytext_lib.models.storage import load_part
-from anytext_lib.recipes import noisy_decoder, training_state
+from anytext_lib.recipes import autoencoder, noisy_decoder, training_state
 from anytext_lib.recipes.autoencoder import WEIGHTS, build_autoencoder, mixed_scenes
 from anytext_lib.recipes.noisy_decoder import NoisyRecipe, decoder_loss, main, train_decoder
 
@@ -55,7 +55,7 @@ def test_a_run_goes_on_where_it_was_stopped(trained, images, tmp_path, monkeypat
             yield step
 
     with monkeypatch.context() as patch:
-        patch.setattr(noisy_decoder, "resumable_steps", halved)
+        patch.setattr(autoencoder, "resumable_steps", halved)
         run(tmp_path / "state.pt")
     for a, b in zip(run(tmp_path / "state.pt").parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)

@@ -20,7 +20,8 @@ from anytext_lib.publishing.site.repository import PAGES, Repository
 FOLDER = "site"
 """In the folder of notebooks: what is written for the site alone."""
 INTRODUCTIONS, GLOSSARY, SYMBOLS = "introductions.yaml", "glossary.yaml", "symbols.yaml"
-FRONT, README, ANSWERS, OVERVIEW = "front.md", "README.md", "ANSWERS.md", "data_samples/overview.png"
+FRONT, README, OVERVIEW = "front.md", "README.md", "data_samples/overview.png"
+BESIDE = ("ANSWERS", "TEACHERS")  # pages in Markdown beside the notebooks
 WIDGET_NOTE = "*The running page has controls here: open it with `make lab`.*"
 CHINESE = '<div lang="zh-Hans">\n\n{}\n\n</div>'
 CJK = r"[\u2010-\u203a\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
@@ -56,7 +57,7 @@ def write_sources(folder: Path, chosen: Sequence[Book], target: Path) -> None:
         CourseError: a notebook, or a file of what is written for the site, is missing or wrong.
     """
     repository = Repository(folder.parent, {f"{folder.name}/{book.path.name}" for book in chosen}
-                            | {README, f"{folder.name}/{ANSWERS}", *OWN_PAGES})
+                            | {README, *(f"{folder.name}/{name}.md" for name in BESIDE), *OWN_PAGES})
     texts = page_texts(folder, chosen, repository)
     texts |= {f"{PAGES}/{name}.md": repository.source_page(name) for name in sorted(repository.shown)}
     for name, text in texts.items():
@@ -88,9 +89,9 @@ def page_texts(folder: Path, chosen: Sequence[Book], repository: Repository) -> 
         texts[name] = notebooks.as_text(notebook)
     texts["index.md"] = front_page(folder, chosen, repository)
     texts[README] = repository.moved((folder.parent / README).read_text(encoding="utf-8"), README)
-    answers = f"{folder.name}/{ANSWERS}"
-    told = repository.moved((folder / ANSWERS).read_text(encoding="utf-8"), answers)
-    texts[answers] = stacked(with_references(told))
+    for name in (f"{folder.name}/{page}.md" for page in BESIDE):
+        told = repository.moved((folder.parent / name).read_text(encoding="utf-8"), name)
+        texts[name] = stacked(with_references(told))
     texts["chinese.md"] = chinese_page(folder.name, chosen, introductions)
     texts["glossary.md"] = glossary.page(words, folder.name, chosen)
     texts["symbols.md"] = stacked(symbols.page(rows, folder.name, chosen))
@@ -156,7 +157,8 @@ def front_page(folder: Path, chosen: Sequence[Book], repository: Repository) -> 
             if not (found := re.match(rf"\| ({notebooks.NUMBER}) \|", line)) or found[1] in numbers]
     table = "\n".join(rows).replace("](", f"]({folder.name}/")
     books = "\n".join(f"{folder.name}/{book.name}" for book in chosen)
-    trees = [("The course", books), ("Beside it", f"{folder.name}/ANSWERS\nglossary\nsymbols\nchinese"),
+    trees = [("The course", books), ("Beside it", "\n".join([*(f"{folder.name}/{page}" for page in BESIDE), "glossary",
+                                                          "symbols", "chinese"])),
              ("The library", f"{REFERENCE}/index\nSet-up and commands <README>")]
     toc = "\n\n".join(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{files}\n```"
                       for caption, files in trees)

@@ -18,6 +18,7 @@ Source: Liao et al. 2020, section 3.5; PaddleOCR ``ppocr/postprocess/db_postproc
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,17 +141,13 @@ def find_boxes(probability: torch.Tensor | np.ndarray, *, threshold: float = 0.3
 
     Returns:
         boxes with their scores, in no special order; corners in pixels of the map, inside it, tl, tr, br, bl.
-    """
-    import cv2
 
-    array = torch.as_tensor(probability).detach().float().cpu().numpy()
-    if array.ndim != 2:
-        raise ValueError(f"find_boxes takes one map (H, W), got {array.shape}: call it for each image")
-    kernels = (array > threshold).astype(np.uint8)
-    if dilate:
-        kernels = cv2.dilate(kernels, np.ones((2, 2), np.uint8))
+    Raises:
+        ValueError: it is not one map.
+    """
+    array, outlines = kernel_outlines(probability, threshold, dilate)
     found = []
-    for outline in cv2.findContours(kernels, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)[0]:
+    for outline in outlines:
         rectangle, side = smallest_box(outline)
         if side < MIN_SIDE or (score := mean_inside(array, rectangle)) < min_score:
             continue
@@ -159,6 +156,20 @@ def find_boxes(probability: torch.Tensor | np.ndarray, *, threshold: float = 0.3
             corners = np.clip(grown, 0, np.float32(array.shape[::-1]))
             found.append(Detection(torch.from_numpy(corners.astype(np.float32)), score))
     return found
+
+
+def kernel_outlines(probability: torch.Tensor | np.ndarray, threshold: float,
+                    dilate: bool) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """A probability map as (H, W) float32, and the outlines (P, 1, 2) int32 of its kernels; see ``find_boxes``."""
+    import cv2
+
+    array = torch.as_tensor(probability).detach().float().cpu().numpy()
+    if array.ndim != 2:
+        raise ValueError(f"kernels are found in one map (H, W), got {array.shape}: give each image's own")
+    kernels = (array > threshold).astype(np.uint8)
+    if dilate:
+        kernels = cv2.dilate(kernels, np.ones((2, 2), np.uint8))
+    return array, cv2.findContours(kernels, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)[0]
 
 
 def unclip(rectangle: np.ndarray, ratio: float | None = 1.5, shrink_ratio: float = SHRINK_RATIO) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from anytext_lib.db.dbnet import MIN_SIDE
+from anytext_lib.db.dbnet import MIN_SIDE, kernel_outlines
 from anytext_lib.db.labels import SHRINK_RATIO, offset_polygon
 from anytext_lib.ocr.detector import mean_inside, smallest_box
 
@@ -48,14 +48,9 @@ def find_polygons(probability: torch.Tensor | np.ndarray, *, threshold: float = 
     import cv2
     from shapely.geometry import Polygon
 
-    array = torch.as_tensor(probability).detach().float().cpu().numpy()
-    if array.ndim != 2:
-        raise ValueError(f"find_polygons takes one map (H, W), got {array.shape}: call it for each image")
-    kernels = (array > threshold).astype(np.uint8)
-    if dilate:
-        kernels = cv2.dilate(kernels, np.ones((2, 2), np.uint8))
+    array, outlines = kernel_outlines(probability, threshold, dilate)
     found = []
-    for contour in cv2.findContours(kernels, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)[0]:
+    for contour in outlines:
         corners = cv2.approxPolyDP(contour, PRECISION * cv2.arcLength(contour, True), True)[:, 0]
         if len(corners) < 4 or (score := mean_inside(array, corners)) < min_score:
             continue

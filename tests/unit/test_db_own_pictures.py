@@ -184,7 +184,7 @@ class TestPolygons:
         maps = np.zeros((60, 100), np.float32)
         maps[10:30, 10:50], maps[40:42, 10:12], maps[40:55, 60:95] = 0.9, 0.9, 0.35
         assert len(find_polygons(maps)) == 1 and len(find_polygons(maps, min_score=0.3)) == 2
-        with pytest.raises(ValueError, match="takes one map"):
+        with pytest.raises(ValueError, match="one map"):
             find_polygons(maps[None])
 
 

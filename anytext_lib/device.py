@@ -22,6 +22,15 @@ PACKAGES = (
     "torch", "numpy", "diffusers", "matplotlib", "opencv-python", "onnxruntime", "rapidocr-onnxruntime", "rapidocr",
 )
 """What the numbers of a run depend on; see `versions`."""
+KERNELS = {
+    "sse41": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+              "OPENBLAS_CORETYPE": "Nehalem"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+             "OPENBLAS_CORETYPE": "Haswell"},
+    "own": {},
+}
+"""Instruction sets, and the variables by which PyTorch's own kernels, oneDNN, MKL and OpenBLAS (NumPy) are held to one
+below the processor's."""
 
 
 class DeviceError(AnyTextError, RuntimeError):

@@ -152,6 +152,20 @@ def evaluate(term: Term, step: Step, weight: float) -> TermValues:
     return TermValues(weight, weight * weighted if weight else torch.zeros_like(factor), raw, lines)
 
 
+def by_timestep(step: Step, values: Values) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Timesteps (N,) and values (N,) behind each mean of ``values.log()`` but the loss, by its key; detached."""
+    found = {}
+    for name, value in values.terms.items():
+        key = key_of(name)
+        if value.weight:
+            found[key] = (step.t, value.samples.detach())
+        if value.lines is not None:
+            found[f"{key}_raw"] = (step.t[step.image_index], value.lines.detach())
+        elif not value.weight:
+            found[f"{key}_raw"] = (step.t, value.raw.detach())
+    return found
+
+
 # AnyText2
 
 class AnyText2Objective:

@@ -1,4 +1,4 @@
-"""The command `anytext course`: the notebooks, the learners' copies, the recorded experiments."""
+"""The command `anytext course`: the notebooks, the learners' copies, the recorded experiments, logs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from anytext_lib.course.paths import notebooks_folder
+from anytext_lib.course.timesteps_command import run_timesteps, timesteps_parser
 from anytext_lib.errors import CourseError
 
 EPILOG = (
@@ -32,6 +33,7 @@ def add_course_commands(parser: ArgumentParser) -> None:
     parts.add_subcommand("colab", _colab_parser(), help="write copies that set themselves up on Google Colab")
     parts.add_subcommand("lab", _lab_parser(), help="open working copies of the notebooks in JupyterLab")
     parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
+    parts.add_subcommand("timesteps", timesteps_parser(), help="explain a run's log by timestep")
 
 
 def run_course(options: Namespace) -> int:
@@ -113,7 +115,8 @@ def _run_parser() -> ArgumentParser:
 
 def _experiment_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Run a recorded experiment again.")
-    parser.add_argument("name", type=Literal["ocr_losses", "objectives", "beyond", "patches"], help="the experiment")
+    parser.add_argument("name", help="the experiment",
+                        type=Literal["ocr_losses", "objectives", "beyond", "patches"])
     parser.add_argument("--profile", type=str, default="default", help="quick, default or gpu")
     parser.add_argument("--out", type=Path | None, help="folder of the results (default: build/experiments/NAME)")
     parser.add_argument("--seeds", type=int | None, help="number of seeds (default: the profile's)")
@@ -244,5 +247,5 @@ def experiment(options: Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "grade": grade,
-    "site": site, "colab": colab, "lab": lab, "experiment": experiment,
+    "site": site, "colab": colab, "lab": lab, "experiment": experiment, "timesteps": run_timesteps,
 }

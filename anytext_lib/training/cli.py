@@ -39,7 +39,7 @@ SYSTEMS = {"anytext2": ("anytext_lib.training.cli", "AnyTextCLI"),
 LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric")
 SECTIONS = {"model": AnyText2Training, "data": AnyTextData, "trainer": pl.Trainer, "checkpoint": parts.Checkpoints,
             "images": parts.ImageLogger, "judge": parts.TextJudge, "progress": parts.ProgressLines,
-            "export": parts.ExportModel}
+            "timesteps": parts.TimestepCurves, "export": parts.ExportModel}
 
 
 class ConfigError(AnyTextError, ValueError):
@@ -103,7 +103,7 @@ class AnyTextCLI(LightningCLI):
         parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
         parser.add_argument("--grad_accum", type=int, default=1, help="batches that make one optimizer step")
         parser.add_argument("--ema", type=float, default=0.0, help="decay of the average of weights; 0 keeps none")
-        for name in ("checkpoint", "images", "judge", "progress", "export"):
+        for name in ("checkpoint", "images", "judge", "progress", "timesteps", "export"):
             parser.add_lightning_class_args(SECTIONS[name], name)
         parser.link_arguments("grad_accum", "trainer.accumulate_grad_batches")
         for section in ("model", "data"):
@@ -152,8 +152,9 @@ class AnyTextCLI(LightningCLI):
         average = [parts.ExponentialAverage(config.ema)] if config.ema else []
         progress = [] if config.quiet else [config.progress]
         begun = parts.RunRecord(self.folder, lambda: self._parser("fit").dump(self.config["fit"], skip_unset=False))
-        return [*average, begun, parts.GradientNorms(), parts.Speed(), parts.DataReport(), config.images, config.judge,
-                *progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(), config.export, config.checkpoint]
+        return [*average, begun, parts.GradientNorms(), parts.Speed(), parts.DataReport(), config.timesteps,
+                config.images, config.judge, *progress, parts.NonFiniteReport(), parts.CudaMemoryAdvice(),
+                config.export, config.checkpoint]
 
     def before_validate(self) -> None:
         """Switch off Lightning's table of metrics: ``after_validate`` prints its own."""

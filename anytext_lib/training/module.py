@@ -19,7 +19,7 @@ from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.errors import MissingFileError, OptionError
 from anytext_lib.files import find_sample
 from anytext_lib.losses import Instruments, LossWeightSchedule, Objective, Step, Term, process_of
-from anytext_lib.losses.objective import Values, key_of
+from anytext_lib.losses.objective import Values, by_timestep, key_of
 from anytext_lib.losses.step import Chosen
 from anytext_lib.models import freezing
 from anytext_lib.models.anytext2 import Conditions
@@ -48,11 +48,13 @@ class DiffusionTraining(pl.LightningModule):
 
     Attributes:
         last_inputs: inputs of the last step, for the report of a loss that is not finite.
+        last_parts: timesteps and values of the terms of the last step, see ``losses.objective.by_timestep``.
     """
 
     def __init__(self):
         super().__init__()
         self.last_inputs: dict = {}
+        self.last_parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def configure_model(self) -> None:
         """Share the model out where the strategy has a mesh (`--trainer.strategy fsdp2`)."""
@@ -269,6 +271,7 @@ class AnyText2Training(DiffusionTraining):
         step = self.predict(batch, latents, noise, timesteps, chosen=self.choose(timesteps))
         self.last_inputs["output"] = step.output.detach()
         values = self.objective(step, self.global_step, watch=self.watches(self.global_step))
+        self.last_parts = by_timestep(step, values)
         self.log_dict({f"t/{key}": value for key, value in logged(step, values).items()}, batch_size=len(batch))
         weights = {name: torch.tensor(self.objective.weight(name, self.global_step)) for name in ("ocr", "ctc")}
         self.log_dict({"t/loss_alpha": weights["ocr"], "t/loss_beta": weights["ctc"]}, batch_size=len(batch))

@@ -1,20 +1,14 @@
 """The processors that are stood in for: instruction sets, as libraries can be told to use them, and thread counts.
 
-PyTorch's own kernels, oneDNN, MKL and OpenBLAS (NumPy) choose their code by the processor; each has a variable that
-lowers the choice. None of them changes what is computed, only in which order it is summed and rounded.
+None of them changes what is computed, only in which order it is summed and rounded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-KERNELS = {
-    "sse41": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
-              "OPENBLAS_CORETYPE": "Nehalem"},
-    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-             "OPENBLAS_CORETYPE": "Haswell"},
-    "own": {},
-}
+from anytext_lib.device import KERNELS
+
 SEED_STEP = 1000
 """What the other seed adds to a notebook's own."""
 

@@ -13,7 +13,8 @@ from anytext_lib.training.callbacks.reports import (
     Speed,
 )
 from anytext_lib.training.callbacks.sampling import ImageLogger, TextJudge
+from anytext_lib.training.callbacks.timestep_curves import TimestepCurves
 
 __all__ = ["Checkpoints", "CudaMemoryAdvice", "DataReport", "ExponentialAverage", "ExportModel", "GradientNorms",
            "ImageLogger", "Interrupted", "NonFiniteReport", "ProgressBar", "ProgressLines", "RunRecord", "Speed",
-           "TextJudge"]
+           "TextJudge", "TimestepCurves"]

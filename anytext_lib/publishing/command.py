@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 from anytext_lib.course.paths import notebooks_folder
 from anytext_lib.course.timesteps_command import run_timesteps, timesteps_parser
 from anytext_lib.errors import CourseError
+from anytext_lib.experiments.curves_command import curves_parser, run_curves
 
 EPILOG = (
     "Exit status: 0 all well; 1 a notebook failed, ran out of its budget, recorded nothing or drifted, or a check "
@@ -33,6 +34,7 @@ def add_course_commands(parser: ArgumentParser) -> None:
     parts.add_subcommand("colab", _colab_parser(), help="write copies that set themselves up on Google Colab")
     parts.add_subcommand("lab", _lab_parser(), help="open working copies of the notebooks in JupyterLab")
     parts.add_subcommand("experiment", _experiment_parser(), help="run a recorded experiment again")
+    parts.add_subcommand("curves", curves_parser(), help="train a short run and hold its loss curves to recorded ones")
     parts.add_subcommand("timesteps", timesteps_parser(), help="explain a run's log by timestep")
 
 
@@ -116,7 +118,7 @@ def _run_parser() -> ArgumentParser:
 def _experiment_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Run a recorded experiment again.")
     parser.add_argument("name", help="the experiment",
-                        type=Literal["ocr_losses", "objectives", "beyond", "patches"])
+                        type=Literal["ocr_losses", "objectives", "beyond", "patches", "loss_curves"])
     parser.add_argument("--profile", type=str, default="default", help="quick, default or gpu")
     parser.add_argument("--out", type=Path | None, help="folder of the results (default: build/experiments/NAME)")
     parser.add_argument("--seeds", type=int | None, help="number of seeds (default: the profile's)")
@@ -247,5 +249,6 @@ def experiment(options: Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "run": run, "list": list_notebooks, "check": check, "exercises": exercises, "grade": grade,
-    "site": site, "colab": colab, "lab": lab, "experiment": experiment, "timesteps": run_timesteps,
+    "site": site, "colab": colab, "lab": lab, "experiment": experiment, "curves": run_curves,
+    "timesteps": run_timesteps,
 }

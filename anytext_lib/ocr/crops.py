@@ -8,17 +8,12 @@ sampled, all lines of a batch in one ``grid_sample``; the values are the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 
 from anytext_lib.data.lines import TextLines, check_choice, quad_size, report_bad_lines
 
-REACH = 16  # columns of the maps on either side: 6 blocks of 3 x 3 reach 6, 5 blocks of 5 x 5 reach 10
-STEP = 2  # pixels of the crop for each column: the stride of the stem
-SIDE = 2  # columns that one convolution sees on either side: half a seam
-TOGETHER = 8  # lines on one ribbon: fewer keep no processor busy, more leave its cache
 TALL = 1.2  # a crop higher than 1.2 times its width is turned by 90 degrees
 
 
@@ -190,102 +185,3 @@ def _fit(piece: torch.Tensor, height: int, width: int) -> torch.Tensor:
     new_width = _fitted_width(tuple(piece.shape[1:]), height, width)
     resized = F.interpolate(piece[None], size=(height, new_width), mode="bilinear", align_corners=True)[0]
     return F.pad(resized, (0, width - new_width))
-
-
-# Padding: a line is rarely as wide as its crop, and the rest is constant.  The first stages of the recogniser are
-# convolutions of small reach, so beyond that reach of the text their output is what a blank crop gives, column by
-# column, and it is computed once.  What is left of the lines is laid side by side on a ribbon and goes through the
-# stages together.
-#
-# Between two lines lies a seam of a few columns, which is written anew before each convolution that looks sideways.
-# Its left half is what the blank crop has there, so that the line on the left finds the rest of its padding; its right
-# half is zero, as is the border of a crop, where the line on the right begins.  No line feels its neighbour or its cut.
-
-
-def maps_of_padded(stages: Sequence[Callable], crops: torch.Tensor, widths: Sequence[int],
-                   blanks: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Output of the local stages for crops whose columns from ``widths`` on are padding.
-
-    Args:
-        stages: the first takes (1, 3, 48, w) to (1, C, h, w/2); the others keep the width and take ``seams``, columns
-            (S,) and values (1, C, h, S), to be written into their input first.  They reach ``REACH`` columns in all.
-        crops: (L, 3, 48, W), zero from column ``widths[i]`` on.
-        widths: L pixels.
-        blanks: output (1, C, h, W/2) of each stage for a crop of zeros.
-
-    Returns:
-        The maps (L, C, h, W/2).
-    """
-    full = crops.shape[3] // STEP
-    needed = [needed_columns(width, full) for width in widths]
-    lines = [crop[..., : columns * STEP] for crop, columns in zip(crops.split(1), needed, strict=True)]
-    count = -(-len(lines) // TOGETHER)
-    cuts = [len(lines) * k // count for k in range(count + 1)]
-    ribbons = [_ribbon(stages, lines[start:stop], blanks) for start, stop in zip(cuts, cuts[1:], strict=False)]
-    return CutRibbons.apply(blanks[-1], needed, *ribbons)
-
-
-def _ribbon(stages: Sequence[Callable], lines: Sequence[torch.Tensor], blanks: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Maps (1, C, h, n) of the lines (1, 3, 48, STEP n) side by side, each with its seam."""
-    gap = lines[0].new_zeros(1, *lines[0].shape[1:3], 2 * SIDE * STEP)
-    needed = [line.shape[3] // STEP for line in lines]
-    full = blanks[0].shape[3]
-    columns, is_blank = seams(needed, full, gap.device)
-    flat = min(REACH, full - 1)  # a column that feels no border, if any line is cut
-    ribbon = stages[0](torch.cat([piece for line in lines for piece in (line, gap)], dim=3))
-    for stage, blank in zip(stages[1:], blanks, strict=False):
-        ribbon = stage(ribbon, (columns, blank[..., flat : flat + 1] * is_blank.to(blank)))
-    return ribbon
-
-
-class CutRibbons(torch.autograd.Function):
-    """The maps of the lines (L, C, h, W), cut out of ribbons (1, C, h, n) and completed with a blank crop's.
-
-    One copy there and one back, in ``channels_last``; cutting and joining takes four, and loses the layout on the way.
-    """
-
-    @staticmethod
-    def forward(blank, needed, *ribbons):
-        size = (len(needed), *blank.shape[1:])
-        maps = torch.empty(size, dtype=blank.dtype, device=blank.device, memory_format=torch.channels_last)
-        for row, n, part in zip(maps, needed, _cuts(needed, ribbons), strict=True):
-            row[..., :n] = part
-            row[..., n:] = blank[0, ..., n:]
-        return maps
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, ctx.needed, *ribbons = inputs
-        ctx.sizes = [ribbon.shape for ribbon in ribbons]
-
-    @staticmethod
-    def backward(ctx, gradient):
-        back = [gradient.new_zeros(size).to(memory_format=torch.channels_last) for size in ctx.sizes]
-        for part, n, row in zip(_cuts(ctx.needed, back), ctx.needed, gradient, strict=True):
-            part.copy_(row[..., :n])
-        return None, None, *back
-
-
-def _cuts(needed: Sequence[int], ribbons: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The columns (C, h, n) of each line, in views of the ribbons."""
-    rest = iter(needed)
-    for ribbon in ribbons:
-        start = 0
-        while start < ribbon.shape[3]:
-            n = next(rest)
-            yield ribbon[0, ..., start : start + n]
-            start += n + 2 * SIDE
-
-
-def seams(needed: Sequence[int], full: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Columns (S,) of the seams that follow each line, and (S,) whether they are blank (True) or zero."""
-    ends = torch.tensor(needed).cumsum(0) + 2 * SIDE * torch.arange(len(needed))
-    offsets = torch.arange(2 * SIDE)
-    is_blank = (torch.tensor(needed)[:, None] < full) & (offsets < SIDE)
-    return tuple(table.flatten().to(device, non_blocking=True) for table in (ends[:, None] + offsets, is_blank))
-
-
-def needed_columns(width: int, full: int) -> int:
-    """Columns of the maps that a text of ``width`` pixels can change; all ``full`` if they touch the right border's."""
-    columns = -(-width // STEP) + 1 + REACH
-    return columns if columns + REACH <= full else full

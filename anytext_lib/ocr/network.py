@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anytext_lib.ocr.onnx_weights import Layer, WeightsError, load_onnx, read_layers, recognizer_path
+from anytext_lib.ocr.padding import WHOLE, Shortened
 
 HEIGHT = 48  # pixels: the only height that leaves one row of frames
 STRIDE = 8  # pixels of width for each frame
@@ -47,7 +48,7 @@ BLOCKS = (
     (512, 512, 5, (1, 2), True),
 )
 
-Seams = tuple[torch.Tensor, torch.Tensor]  # columns (S,) and their values (1, C, h, S), see ``crops.maps_of_padded``
+Seams = tuple[torch.Tensor, torch.Tensor]  # columns (S,), their values (1, C, h, S); see ``padding.frames_of_padded``
 
 
 class FrozenConvolution(torch.autograd.Function):
@@ -112,8 +113,13 @@ class Conv2d(nn.Conv2d):
     def __init__(self, inside: int, outside: int, kernel: int, stride=1, groups: int = 1, bias: bool = True):
         super().__init__(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=bias)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether a bias is there, and neither it nor the weight is trained."""
+        return self.bias is not None and not (self.weight.requires_grad or self.bias.requires_grad)
+
     def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
-        if self.bias is None or self.weight.requires_grad or self.bias.requires_grad:
+        if not self.frozen:
             return super().forward(x if seams is None else x.index_copy(3, *seams))
         if self.kernel_size == (1, 1) and self.stride == (1, 1) and self.groups == 1 and seams is None:
             return FrozenPointwise.apply(x, self.weight, self.bias)
@@ -171,6 +177,38 @@ class BackboneConv(ConvNorm):
     activation = staticmethod(F.hardswish)
 
 
+class FrozenExcite(torch.autograd.Function):
+    """A map times a gate for each of its channels, with the way that the gate depends on the map.
+
+    The same as a mean, two convolutions of the mean, and a product, for constant weights; its backward writes the
+    gradient of the map in two passes, where theirs take six.
+    """
+
+    @staticmethod
+    def forward(x, inwards, outwards, rows, short):
+        hidden = F.relu(inwards(short.mean(x)))
+        raw = outwards(hidden)
+        return x[:, :, :rows] * F.hardsigmoid(raw), hidden, raw
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, ctx.inwards, ctx.outwards, ctx.rows, ctx.short = inputs
+        ctx.save_for_backward(x, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient, *_):
+        x, hidden, raw = ctx.saved_tensors
+        of_gate = (gradient * x[:, :, : ctx.rows]).sum(dim=(2, 3), keepdim=True)
+        of_raw = torch.ops.aten.hardsigmoid_backward(of_gate, raw)
+        of_hidden = F.conv_transpose2d(of_raw, ctx.outwards.weight) * (hidden > 0)
+        of_mean = F.conv_transpose2d(of_hidden, ctx.inwards.weight)
+        back = torch.empty_like(x).copy_(of_mean * ctx.short.share(x))
+        back[:, :, : ctx.rows].addcmul_(gradient, F.hardsigmoid(raw))
+        return back, None, None, None, None
+
+
 class SqueezeExcite(nn.Module):
     """Scale each channel by a gate in [0, 1] computed from the channel means of the whole crop."""
 
@@ -179,10 +217,12 @@ class SqueezeExcite(nn.Module):
         self.conv1 = Conv2d(channels, channels // 4, 1)
         self.conv2 = Conv2d(channels // 4, channels, 1)
 
-    def forward(self, x: torch.Tensor, rows: int | None = None) -> torch.Tensor:
-        """Only the first ``rows`` of the output, if that is all that is needed."""
-        gate = x.mean(dim=(2, 3), keepdim=True)
-        return x[:, :, :rows] * F.hardsigmoid(self.conv2(F.relu(self.conv1(gate))))
+    def forward(self, x: torch.Tensor, rows: int | None = None, short: Shortened = WHOLE) -> torch.Tensor:
+        """Only the first ``rows`` of the output, if that is all that is needed; ``short``: of shortened crops."""
+        if all(conv.frozen for conv in (self.conv1, self.conv2)):
+            return FrozenExcite.apply(x, self.conv1, self.conv2, rows, short)[0]
+        gate = F.hardsigmoid(self.conv2(F.relu(self.conv1(short.mean(x)))))
+        return x[:, :, :rows] * gate
 
 
 class SeparableBlock(nn.Module):
@@ -195,10 +235,11 @@ class SeparableBlock(nn.Module):
             self._se = SqueezeExcite(inside)
         self._pointwise_conv = BackboneConv(inside, outside, 1)
 
-    def forward(self, x: torch.Tensor, seams: Seams | None = None, rows: int | None = None) -> torch.Tensor:
-        """All rows of the output, or the first ``rows`` of a block that squeezes and excites."""
+    def forward(self, x: torch.Tensor, seams: Seams | None = None, rows: int | None = None,
+                short: Shortened = WHOLE) -> torch.Tensor:
+        """All rows of the output; ``rows`` and ``short`` are for blocks that squeeze and excite."""
         x = self._depthwise_conv(x, seams)
-        return self._pointwise_conv(self._se(x, rows) if hasattr(self, "_se") else x)
+        return self._pointwise_conv(self._se(x, rows, short) if hasattr(self, "_se") else x)
 
 
 class Backbone(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from anytext_lib.data.texts import visible_text
-from anytext_lib.ocr.crops import maps_of_padded
 from anytext_lib.ocr.network import PPOCRv3Network, RecognizerOutput, check_crops
 from anytext_lib.ocr.onnx_weights import characters_of, load_onnx, recognizer_path
+from anytext_lib.ocr.padding import WHOLE, Shortened, frames_of_padded
 
 LOCAL = 12  # stages (stem to block11) that see a small surrounding only; squeeze and excite sees the whole crop
 BLANK = 0
@@ -174,8 +174,9 @@ class PPOCRv3Recognizer(nn.Module):
             raise ValueError(f"widths are {len(crops)} numbers of pixels in 1..{crops.shape[3]}, got {list(widths)}")
         with torch.autocast(crops.device.type, enabled=False):
             if widths is None or len(crops) == 0:
-                return self._global(self._local(crops))
-            return self._global(maps_of_padded(self._local_stages(), crops, widths, self._blank(crops)))
+                return self.network.neck(self._global(self._local(crops)))
+            return self.network.neck(frames_of_padded(self._local_stages(), self._global, crops, widths,
+                                                      self._blank(crops)))
 
     def feature_maps(self, crops: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every stage's output by name, in order; all differentiable in ``crops``.
@@ -197,10 +198,10 @@ class PPOCRv3Recognizer(nn.Module):
             crops = stage(crops)
         return crops
 
-    def _global(self, maps: torch.Tensor) -> torch.Tensor:
-        """Block12 to neck; block13 leaves out its last row, which the pooling of three rows to one never reads."""
+    def _global(self, maps: torch.Tensor, short: Shortened = WHOLE) -> torch.Tensor:
+        """Block12 to pool; block13 leaves out its last row, which the pooling of three rows to one never reads."""
         network = self.network
-        return network.neck(network.pool(network.block13(network.block12(maps), rows=2)))
+        return network.pool(network.block13(network.block12(maps, short=short), rows=2, short=short))
 
     @torch.no_grad()
     def _blank(self, crops: torch.Tensor) -> list[torch.Tensor]:

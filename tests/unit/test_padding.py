@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from anytext_lib.ocr import crop_lines, crop_widths
-from anytext_lib.ocr.crops import REACH, SIDE, TOGETHER, needed_columns, seams
+from anytext_lib.ocr.padding import REACH, SIDE, TOGETHER, needed_columns, seams
 from anytext_lib.scenes import render_scene, scene_batch
 
 

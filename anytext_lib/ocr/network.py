@@ -26,7 +26,6 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anytext_lib.ocr.onnx_weights import Layer, WeightsError, load_onnx, read_layers, recognizer_path
-from anytext_lib.ocr.padding import WHOLE, Shortened
 
 HEIGHT = 48  # pixels: the only height that leaves one row of frames
 STRIDE = 8  # pixels of width for each frame
@@ -48,7 +47,7 @@ BLOCKS = (
     (512, 512, 5, (1, 2), True),
 )
 
-Seams = tuple[torch.Tensor, torch.Tensor]  # columns (S,), their values (1, C, h, S); see ``padding.frames_of_padded``
+Seams = tuple[torch.Tensor, torch.Tensor]  # columns (S,), their values (1, C, h, S); see ``crops.frames_of_padded``
 
 
 class FrozenConvolution(torch.autograd.Function):
@@ -177,6 +176,11 @@ class BackboneConv(ConvNorm):
     activation = staticmethod(F.hardswish)
 
 
+def means(x: torch.Tensor, short: Any = None) -> torch.Tensor:
+    """(L, C, 1, 1) means of maps (L, C, h, w), or of what was ``crops.Shortened`` to them."""
+    return x.mean(dim=(2, 3), keepdim=True) if short is None else short.mean(x)
+
+
 class FrozenExcite(torch.autograd.Function):
     """A map times a gate for each of its channels, with the way that the gate depends on the map.
 
@@ -186,7 +190,7 @@ class FrozenExcite(torch.autograd.Function):
 
     @staticmethod
     def forward(x, inwards, outwards, rows, short):
-        hidden = F.relu(inwards(short.mean(x)))
+        hidden = F.relu(inwards(means(x, short)))
         raw = outwards(hidden)
         return x[:, :, :rows] * F.hardsigmoid(raw), hidden, raw
 
@@ -204,7 +208,8 @@ class FrozenExcite(torch.autograd.Function):
         of_raw = torch.ops.aten.hardsigmoid_backward(of_gate, raw)
         of_hidden = F.conv_transpose2d(of_raw, ctx.outwards.weight) * (hidden > 0)
         of_mean = F.conv_transpose2d(of_hidden, ctx.inwards.weight)
-        back = torch.empty_like(x).copy_(of_mean * ctx.short.share(x))
+        share = 1 / (x.shape[2] * x.shape[3]) if ctx.short is None else ctx.short.share(x)
+        back = torch.empty_like(x).copy_(of_mean * share)
         back[:, :, : ctx.rows].addcmul_(gradient, F.hardsigmoid(raw))
         return back, None, None, None, None
 
@@ -217,11 +222,11 @@ class SqueezeExcite(nn.Module):
         self.conv1 = Conv2d(channels, channels // 4, 1)
         self.conv2 = Conv2d(channels // 4, channels, 1)
 
-    def forward(self, x: torch.Tensor, rows: int | None = None, short: Shortened = WHOLE) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rows: int | None = None, short: Any = None) -> torch.Tensor:
         """Only the first ``rows`` of the output, if that is all that is needed; ``short``: of shortened crops."""
         if all(conv.frozen for conv in (self.conv1, self.conv2)):
             return FrozenExcite.apply(x, self.conv1, self.conv2, rows, short)[0]
-        gate = F.hardsigmoid(self.conv2(F.relu(self.conv1(short.mean(x)))))
+        gate = F.hardsigmoid(self.conv2(F.relu(self.conv1(means(x, short)))))
         return x[:, :, :rows] * gate
 
 
@@ -236,7 +241,7 @@ class SeparableBlock(nn.Module):
         self._pointwise_conv = BackboneConv(inside, outside, 1)
 
     def forward(self, x: torch.Tensor, seams: Seams | None = None, rows: int | None = None,
-                short: Shortened = WHOLE) -> torch.Tensor:
+                short: Any = None) -> torch.Tensor:
         """All rows of the output; ``rows`` and ``short`` are for blocks that squeeze and excite."""
         x = self._depthwise_conv(x, seams)
         return self._pointwise_conv(self._se(x, rows, short) if hasattr(self, "_se") else x)

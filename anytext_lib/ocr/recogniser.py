@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from anytext_lib.data.texts import visible_text
+from anytext_lib.ocr.crops import Shortened, frames_of_padded
 from anytext_lib.ocr.network import PPOCRv3Network, RecognizerOutput, check_crops
 from anytext_lib.ocr.onnx_weights import characters_of, load_onnx, recognizer_path
-from anytext_lib.ocr.padding import WHOLE, Shortened, frames_of_padded
 
 LOCAL = 12  # stages (stem to block11) that see a small surrounding only; squeeze and excite sees the whole crop
 BLANK = 0
@@ -198,7 +198,7 @@ class PPOCRv3Recognizer(nn.Module):
             crops = stage(crops)
         return crops
 
-    def _global(self, maps: torch.Tensor, short: Shortened = WHOLE) -> torch.Tensor:
+    def _global(self, maps: torch.Tensor, short: Shortened | None = None) -> torch.Tensor:
         """Block12 to pool; block13 leaves out its last row, which the pooling of three rows to one never reads."""
         network = self.network
         return network.pool(network.block13(network.block12(maps, short=short), rows=2, short=short))

@@ -1,11 +1,12 @@
 """OCR and CTC loss of a batch, forward and backward from the decoded image: the library against upstream's way.
 
 Run by `make bench`, on a machine that does nothing else: at least 4 times faster (6 with the true image's features
-cached) at a seventh of the peak memory and equal values.  CPU seconds of one thread, the least of eight rounds in turn
-on a busy two-core machine: 3.20 for upstream's way, 0.71 for the library (4.5 times) and 0.50 cached (6.4 times); peak
-memory 3927, 444 and 367 MiB.  Of the cached half second 0.2 are products of matrices at the processor's peak, 0.08
-depthwise convolutions and 0.08 hard swish.  The recogniser alone, forward and backward: 0.59 s (0.44 where it is told
-the widths), 0.67 for its folded network in channels_last with torch's own convolutions, 0.60 for that compiled.
+cached) at a tenth of the peak memory and equal values.  CPU seconds of one thread, the least of eight rounds in turn,
+several processes, on two cores of a Xeon with AVX-512, the other core busy: 2.8 to 3.6 for upstream's way (the spread
+is the system's, which gives fresh pages), .57 to .63 for the library (4.7 to 6.3 times) and .40 to .45 cached (6.6 to
+8.9 times); peak memory 3,789 to 3,943, 351 to 361 and 295 to 306 MiB.  Of the .57 seconds .29 are products of matrices
+at the processor's peak of 150 GFLOP/s.  The recogniser alone, on another day: .59 s (.44 where it is told the widths),
+.67 for its folded network in channels_last with torch's own convolutions, .60 for that compiled.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def test_lead_in_speed_and_memory(benchmark, batch, capsys):
                   f"{peak[way] / peak['upstream']:.2f} |")
     assert took["upstream"] / took["library"] >= 4
     assert took["upstream"] / took["cached"] >= 6
-    assert peak["library"] <= peak["upstream"] / 7
+    assert peak["library"] <= peak["upstream"] / 10
 
 
 def peak_of(way: str) -> float:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from anytext_lib.ocr import crop_lines, crop_widths
-from anytext_lib.ocr.padding import REACH, SIDE, TOGETHER, needed_columns, seams
+from anytext_lib.ocr.crops import REACH, SIDE, TOGETHER, Shortened, needed_columns, seams
+from anytext_lib.ocr.network import SqueezeExcite
 from anytext_lib.scenes import render_scene, scene_batch
 
 
@@ -90,3 +91,28 @@ def test_wrong_widths_are_named(recognizer):
     for widths in ([10], [10, 0], [10, 321]):
         with pytest.raises(ValueError, match="widths are 2 numbers of pixels in 1..320"):
             recognizer(torch.zeros(2, 3, 48, 320), widths)
+
+
+@pytest.mark.parametrize("needed, removed", [(60, 72), (119, 12), (144, 0)])
+def test_shortened_maps_have_the_means_of_the_full_ones(needed, removed):
+    short = Shortened.of(needed, 160)
+    assert short.removed == removed and len(short.columns(torch.device("cpu"))) == 160 - removed
+    first = 4 * short.kept
+    full = torch.randn(2, 8, 3, 160, dtype=torch.float64)
+    full[..., first : first + 4 + removed] = full[..., first : first + 1]
+    cut = full[..., short.columns(full.device)]
+    torch.testing.assert_close(short.mean(cut), full.mean(dim=(2, 3), keepdim=True))
+    torch.testing.assert_close(short.mean(cut[..., ::2]), full[..., ::2].mean(dim=(2, 3), keepdim=True))
+    torch.testing.assert_close(cut[..., ::4][..., short.frames(full.device)], full[..., ::4])
+
+
+@pytest.mark.parametrize("rows", [None, 2])
+@pytest.mark.parametrize("short", [None, Shortened.of(60, 160)])
+def test_squeeze_and_excite_of_constant_weights(rows, short):
+    plain = SqueezeExcite(16).double()
+    frozen = copy.deepcopy(plain).requires_grad_(False)
+    x = torch.randn(2, 16, 3, 88, dtype=torch.float64, requires_grad=True)
+    grown = torch.randn_like(x[:, :, :rows])
+    wanted, got = plain(x, rows, short), frozen(x, rows, short)
+    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(torch.autograd.grad(got, x, grown), torch.autograd.grad(wanted, x, grown))

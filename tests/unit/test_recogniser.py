@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from anytext_lib.ocr import Charset, PPOCRv3Recognizer, WeightsError
+from anytext_lib.ocr.crops import CutRibbons
 from anytext_lib.ocr.network import FrozenConvolution, FrozenPointwise
 from anytext_lib.ocr.onnx_weights import detector_path, load_onnx, package_file, read_layers, recognizer_path
-from anytext_lib.ocr.padding import CutRibbons
 from anytext_lib.ocr.recogniser import kept_frames
 from tests.unit.plain_recogniser import plain_network
 

@@ -3,7 +3,7 @@
 # JOBS (notebooks, or tests, at a time; they share the cores).
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab site test portable elsewhere lint bench gpu doctor lock clean
+.PHONY: help setup course lab site test portable elsewhere lint bench gpu doctor wheels lock clean
 .SUFFIXES:
 
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -52,6 +52,9 @@ gpu: setup ## measure all on one GPU in ten minutes and write it into the course
 
 doctor: setup ## say what this machine offers: versions, device, memory, weights, fonts
 	@.venv/bin/anytext doctor
+
+wheels: setup ## build the wheels of the library and of its samples into dist/, to be used outside of this folder
+	@$(IN:-m=.ci/wheels.py)
 
 lock: setup ## write requirements.lock anew from pyproject.toml (UPGRADE=--upgrade also takes newer versions)
 	@.venv/bin/python .ci/lock.py $(UPGRADE)

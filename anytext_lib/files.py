@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import shlex
@@ -59,7 +60,8 @@ class UnreadableError(AnyTextError, OSError):
 
 
 def data_folder(folder: str | os.PathLike | None = None) -> Path:
-    """The folder ``data_samples``: ``folder``, or the environment variable ANYTEXT_DATA, or the repository's own.
+    """The folder ``data_samples``: ``folder``, or the environment variable ANYTEXT_DATA, or the repository's own, or
+    that of the wheel of samples (package anytext_samples).
 
     Raises:
         MissingFileError: there is no such folder.
@@ -70,10 +72,12 @@ def data_folder(folder: str | os.PathLike | None = None) -> Path:
         path, origin = Path(os.environ[ENVIRONMENT]), f"the environment variable {ENVIRONMENT}"
     else:
         path, origin = Path(__file__).resolve().parents[1] / "data_samples", "the place of the package"
+        if not path.is_dir() and (installed := importlib.util.find_spec("anytext_samples")):
+            path = Path(next(iter(installed.submodule_search_locations or [])))
     if not path.is_dir():
         raise MissingFileError(
-            f"no sample data in {path} (from {origin}). Install the package from a clone with `pip install -e .`, "
-            f"or set {ENVIRONMENT} to the folder data_samples of a clone"
+            f"no sample data in {path} (from {origin}). Install the wheel of samples (`make wheels` in a clone "
+            f"builds it), or set {ENVIRONMENT} to the folder data_samples of a clone"
         )
     return path
 

@@ -82,4 +82,5 @@ def _train(options: Namespace, seeds) -> Path:
         kept.mkdir(parents=True)
         for name in ("config.yaml", "tensorboard"):
             shutil.move(made / name, kept / name)
+    print(f"kept {kept}: the run's log and configuration, not its model")
     return kept

@@ -167,7 +167,7 @@ def run_clip(model: CLIPTextModel, tokens: torch.Tensor) -> torch.Tensor:
     ``CLIPTextModel.forward`` takes ids only; this is the rest of it.
     """
     hidden = model.embeddings(inputs_embeds=tokens)
-    mask = create_causal_mask(config=model.config, inputs_embeds=hidden, attention_mask=None, past_key_values=None)
+    mask = create_causal_mask(model.config, hidden, None, None)  # by place: the last one's name differs by version
     hidden = model.encoder(inputs_embeds=hidden, attention_mask=mask, is_causal=True).last_hidden_state
     return model.final_layer_norm(hidden)
 

@@ -245,3 +245,20 @@ def test_example_of_the_readme_runs(capsys):
     terms = names["terms"]
     assert names["output"].grad.abs().sum() > 0 and terms.ocr > 0 and terms.ctc > 0
     assert "train/loss" in capsys.readouterr().out
+
+
+# --- files about the project ---
+
+def test_citation_and_changes_agree_with_pyproject():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert citation["title"].startswith(PROJECT["name"]) and citation["keywords"] == PROJECT["keywords"]
+    assert f"\n## {PROJECT['version']} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_what_contributing_names_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(r"make ([a-z]+)", text.replace("makes", ""))
+    assert named and set(named) <= set(targets)
+    assert all((ROOT / path).is_file() for path in re.findall(r"`((?:tests|anytext_lib)/[\w/]+\.py)`", text))

@@ -239,7 +239,7 @@ def test_table_of_notebooks_is_up_to_date():
 
 
 def test_example_of_the_readme_runs(capsys):
-    example, _ = code_blocks("python")  # the other one is a translator: see test_translation
+    _, example, _ = code_blocks("python")  # the others: see test_wheels and test_translation
     names = {}
     exec(compile(example, "README.md", "exec"), names)
     terms = names["terms"]

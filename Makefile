@@ -54,7 +54,7 @@ doctor: setup ## say what this machine offers: versions, device, memory, weights
 	@.venv/bin/anytext doctor
 
 wheels: setup ## build the wheels of the library and of its samples into dist/, to be used outside of this folder
-	@$(IN:-m=.ci/wheels.py)
+	@.venv/bin/python .ci/wheels.py
 
 lock: setup ## write requirements.lock anew from pyproject.toml (UPGRADE=--upgrade also takes newer versions)
 	@.venv/bin/python .ci/lock.py $(UPGRADE)

@@ -76,8 +76,8 @@ def data_folder(folder: str | os.PathLike | None = None) -> Path:
             path = Path(next(iter(installed.submodule_search_locations or [])))
     if not path.is_dir():
         raise MissingFileError(
-            f"no sample data in {path} (from {origin}). Install the wheel of samples (`make wheels` in a clone "
-            f"builds it), or set {ENVIRONMENT} to the folder data_samples of a clone"
+            f"no sample data in {path} (from {origin}). Install anytext-loss-course-samples (`make wheels` in a "
+            f"clone builds it), or set {ENVIRONMENT} to the folder data_samples of a clone"
         )
     return path
 

@@ -24,21 +24,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TAG = re.compile(r"t/(?P<key>\w+)/t(?P<first>\d+)-(?P<last>\d+)")
-NAMES = {"sim": "diffusion loss", "ocr": "OCR term", "ctc": "CTC term"}
-COLOURS = {"sim": style.COLORS["simple"], "ocr": style.COLORS["ocr"], "ctc": style.COLORS["ctc"]}
-HATCHES = {"sim": "", "ocr": "///", "ctc": "..."}
+LOOKS = {
+    "sim": ("diffusion loss", style.COLORS["simple"], ""),
+    "ocr": ("OCR term", style.COLORS["ocr"], "///"),
+    "ctc": ("CTC term", style.COLORS["ctc"], "..."),
+    "diff": ("denoising loss", style.COLORS["simple"], ""),  # this one and the next two are UDiffText's
+    "local": ("local attention loss", style.PALETTE["orange"], "///"),
+    "str": ("sequence loss", style.PALETTE["sky"], "..."),
+}
+"""Name, colour and hatch of a term."""
 MOST, FEW = 12, 3  # stages of a run: on the slider, and in a figure that shows them all
 REGIONS = (
     (0.3, "Little noise. Nearly the whole picture is in the input: what is left to learn are edges and the fine parts "
-          "of strokes. The one-step estimate is sharp, so that a reader's opinion is worth most, and abar, the "
+          "of strokes.", "The one-step estimate is sharp, so that a reader's opinion is worth most, and abar, the "
           "original's step weight, is highest."),
-    (0.65, "Half noise. Letters are decided here: the input shows where something is written, and the glyphs say what. "
+    (0.65, "Half noise. Letters are decided here: the input shows where something is written, and the glyphs say what.",
            "The estimate grows soft, a reader sees what is missing, and its weight falls with abar."),
-    (1.0, "Much noise. Layout, brightness and colours are decided here. The estimate is a blur that nobody can read: "
-          "the distance of readings is large and says little, and abar all but takes the reading terms out of the "
-          "loss."),
+    (1.0, "Much noise. Layout, brightness and colours are decided here.", "The estimate is a blur that nobody can "
+          "read: the distance of readings is large and says little, and abar all but takes the reading terms out of "
+          "the loss."),
 )
-"""Upper end of each region as a share of all timesteps, and what it teaches."""
+"""Upper end of each region as a share of all timesteps, what it teaches, and what that is to AnyText2's readers."""
+
+
+def look_of(term: str) -> tuple[str, str, str]:
+    """See ``LOOKS``; of a term of one's own its name, in purple."""
+    return LOOKS.get(term, (term, style.PALETTE["purple"], "xx"))
 
 
 @dataclass(frozen=True)
@@ -56,9 +67,9 @@ class LossByTimestep:
 
     @property
     def terms(self) -> list[str]:
-        """Names of the terms, sim first."""
+        """Keys of the terms, the diffusion loss first."""
         found = dict.fromkeys(key.removesuffix("_raw") for key in self.values)
-        return [name for name in NAMES if name in found] + sorted(set(found) - set(NAMES))
+        return [name for name in LOOKS if name in found] + sorted(set(found) - set(LOOKS))
 
     def error(self, term: str) -> np.ndarray:
         """(S, K): the term before any weight where the log has it, else as it is in the loss."""
@@ -90,7 +101,7 @@ def by_timestep(log: dict[str, Curve], most: int = MOST) -> LossByTimestep:
     for tag, curve in log.items():
         if match := TAG.fullmatch(tag):
             found.setdefault(match["key"], {})[int(match["first"]), int(match["last"])] = curve
-    if not found:
+    if not found.keys() - {"samples"}:
         raise LogError("the log has no losses by timestep (t/sim/t000-099, ...): `anytext fit` writes them every 20 "
                        "steps unless --timesteps.every is 0")
     bins = sorted({each for curves in found.values() for each in curves})
@@ -139,56 +150,62 @@ def _error(axes: Axes, found: LossByTimestep, term: str, stage: int | None) -> N
             axes.plot(found.centres, values[other], color="#CCCCCC", lw=1)
     for i, each in enumerate(shown):
         colour = plt.get_cmap("cividis")(0.85 - 0.85 * i / max(1, len(shown) - 1)) if stage is None else \
-            COLOURS.get(term, style.PALETTE["purple"])
+            look_of(term)[1]
         there = np.isfinite(values[each])
         axes.plot(found.centres[there], values[each][there], "os^D"[i % 4] + "-", ms=4, color=colour,
                   label=found.span(each))
     _regions(axes, found)
-    axes.set_ylim(0, 1.25 * np.nanmax(values))  # room for the legend
+    least, most = min(0.0, np.nanmin(values)), max(0.0, np.nanmax(values))  # UDiffText's local loss has both signs
+    axes.set_ylim(1.1 * least, most + 0.25 * (most - least) or 1)  # room for the legend
     unweighted = ", before any weight" if f"{term}_raw" in found.values else ""
-    axes.set_title(f"{NAMES.get(term, term)}{unweighted}")
+    axes.set_title(look_of(term)[0] + unweighted)
     axes.set_xlabel("timestep")
     axes.legend(fontsize=8.5, loc="upper left", ncols=2)
 
 
 def _added(axes: Axes, found: LossByTimestep, stage: int) -> None:
     """Stacked bars of a stage."""
-    bottom = np.zeros(len(found.bins))
+    above, below = np.zeros(len(found.bins)), np.zeros(len(found.bins))
     width = np.array([0.9 * (last + 1 - first) for first, last in found.bins])
     for term, values in found.added(stage).items():
-        axes.bar(found.centres, values, width, bottom, color=COLOURS.get(term, style.PALETTE["purple"]), alpha=0.85,
-                 hatch=HATCHES.get(term, "xx"), edgecolor="white", lw=0, label=NAMES.get(term, term))
-        bottom += values
+        name, colour, hatch = look_of(term)
+        axes.bar(found.centres, values, width, np.where(values < 0, below, above), color=colour, alpha=0.85,
+                 hatch=hatch, edgecolor="white", lw=0, label=name)
+        above, below = above + values.clip(min=0), below + values.clip(max=0)
     _regions(axes, found)
     axes.set_title(f"what each term adds to the loss, {found.span(stage)}")
     axes.set_xlabel("timestep: little noise on the left, much on the right")
-    highest = max(sum(found.added(each).values()).max() for each in range(len(found.steps)))
-    axes.set_ylim(0, 1.2 * highest or 1)
+    stages = [list(found.added(each).values()) for each in range(len(found.steps))]
+    highest = max(sum(values.clip(min=0) for values in each).max() for each in stages)
+    lowest = min(sum(values.clip(max=0) for values in each).min() for each in stages)
+    axes.set_ylim(1.1 * lowest, 1.2 * highest or 1)
     axes.legend(fontsize=8.5, loc="upper left", ncols=3)
 
 
 def _regions(axes: Axes, found: LossByTimestep) -> None:
     count = found.bins[-1][1] + 1
     axes.set_xlim(0, count)
-    for share, _ in REGIONS[:-1]:
+    for share, *_ in REGIONS[:-1]:
         axes.axvline(share * count, color=style.PALETTE["grey"], lw=0.9, ls=":")
 
 
 def words(found: LossByTimestep) -> list[str]:
     """A paragraph for each region of timesteps: what it teaches, and what the run did there."""
     count, low, said = max(last for _, last in found.bins) + 1, 0.0, []
-    for share, teaches in REGIONS:
+    reads = not {"ocr", "ctc"}.isdisjoint(found.terms)
+    for share, teaches, readers in REGIONS:
         inside = (found.centres >= low * count) & (found.centres < share * count)
         moved = []
         for term in found.terms:
             first, last = (_mean(found.error(term)[stage][inside]) for stage in (0, -1))
             if np.isfinite([first, last]).all():
                 later = f" -> {last:.3g}" if len(found.steps) > 1 else ""
-                moved.append(f"{NAMES.get(term, term)} {first:.3g}{later}")
-        added = {term: values[inside].sum() for term, values in found.added(-1).items()}
-        whole = sum(values.sum() for values in found.added(-1).values())
-        parts = [f"{NAMES.get(term, term)} {100 * value / whole:.0f}%" for term, value in added.items() if whole]
-        said.append(f"timesteps {low * count:.0f}-{share * count - 1:.0f}. {teaches} In this run: "
+                moved.append(f"{look_of(term)[0]} {first:.3g}{later}")
+        added = {term: np.abs(values[inside]).sum() for term, values in found.added(-1).items()}
+        whole = sum(np.abs(values).sum() for values in found.added(-1).values())
+        parts = [f"{look_of(term)[0]} {100 * value / whole:.0f}%" for term, value in added.items() if whole]
+        told = f"{teaches} {readers}" if reads else teaches
+        said.append(f"timesteps {low * count:.0f}-{share * count - 1:.0f}. {told} In this run: "
                     f"{', '.join(moved) or 'no sample fell here'}; of the whole loss at the end, {', '.join(parts)} "
                     "are from here.")
         low = share

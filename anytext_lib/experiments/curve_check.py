@@ -104,6 +104,17 @@ class Check:
         return sorted(left, key=lambda tag: left[tag])
 
     @property
+    def verdict(self) -> str:
+        """In a line whether the run is reproduced, and if not, what it leaves."""
+        if self.outside:
+            return f"not reproduced: {', '.join(self.outside)} outside"
+        if self.twin is None:
+            return "inside the bands; only a run with one of the recorded seeds is held to more"
+        if not self.twin.same:
+            return f"not reproduced: inside the bands, but not the recorded run of seed {self.twin.seed}"
+        return "reproduced"
+
+    @property
     def reproduced(self) -> bool:
         """Whether the run stays inside, and beside the recorded one of its seed."""
         return not self.outside and (self.twin is None or self.twin.same)
@@ -170,7 +181,8 @@ def reasons(recorded: Recorded, log: Curves, config: Mapping[str, Any]) -> list[
              for name, value in list(other.items())[:SHOWN]]
     if alike := like_faults(recorded, log, config.get("seed_everything")):
         name = min(alike, key=lambda fault: alike[fault])
-        told.append(f"its curves are like those of a recorded fault: {FAULTS[name].told}")
+        like = "like" if config.get("seed_everything") == COMPARED_SEED else "within the bands' width of"
+        told.append(f"its curves are {like} those of a recorded fault: {FAULTS[name].told}")
     return told or ["no recorded fault has such curves, and no setting that the log tells differs: look at data, model "
                     "and code"]
 
@@ -231,5 +243,5 @@ def words_of(found: Check, recorded: Recorded) -> list[str]:
     count = len(recorded.seeds)
     said.append(f"a sound run with a fresh seed leaves the bands about once in {count + 1} times ({recorded.alarms} of "
                 f"{count} recorded seeds leave those of the others)")
-    said += [f"likely reason: {reason}" for reason in found.reasons]
+    said += [f"possible reason: {reason}" for reason in found.reasons]
     return said

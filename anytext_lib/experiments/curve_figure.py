@@ -30,7 +30,7 @@ def draw(band: Band, run: Curves, found: dict[str, Departure], verdict: str, twi
     free = list(grid.flat)[len(band.steps):]
     for axes in free:
         axes.set_axis_off()
-    free[0].legend(*_marks(grid.flat[0]), loc="center left", fontsize=10.5)
+    free[0].legend(*grid.flat[0].get_legend_handles_labels(), loc="center left", fontsize=10.5)
     figure.suptitle(verdict, fontsize=12.5)
     return figure
 
@@ -68,8 +68,3 @@ def _panel(axes: Axes, band: Band, run: Curves, tag: str, found: Departure | Non
     axes.set_yscale("log")
     axes.set_title(f"{tag}: {TITLES.get(tag, '')}")
     axes.set_xlabel("optimizer step")
-
-
-def _marks(axes: Axes) -> tuple[list, list[str]]:
-    handles, labels = axes.get_legend_handles_labels()
-    return handles, labels

@@ -49,14 +49,10 @@ def run_curves(options: Namespace) -> int:
     require_writable(options.out, "another --out")
     log, config = read_run(options.log if options.log is not None else _train(options, recorded.seeds))
     found = check(recorded, log, config)
-    said = "reproduced" if found.reproduced and found.twin else \
-        "inside the bands; only a run with one of the recorded seeds is held to more" if found.reproduced else \
-        f"not reproduced: {', '.join(found.outside)} outside" if found.outside else \
-        f"not reproduced: inside the bands, but not the recorded run of seed {found.twin.seed}"  # type: ignore
     print(plain_table(rows_of(found, recorded.band)))
-    print("\n".join([said, *words_of(found, recorded)]))
+    print("\n".join([found.verdict, *words_of(found, recorded)]))
     with atomic_path(options.out / "curves.png") as temporary:
-        figure = draw(recorded.band, log, found.departures, said,
+        figure = draw(recorded.band, log, found.departures, found.verdict,
                       recorded.seeds[found.twin.seed] if found.twin else None)
         figure.savefig(temporary, format="png", dpi=PIXELS_PER_INCH)
         plt.close(figure)

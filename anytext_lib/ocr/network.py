@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anytext_lib.ocr.onnx_weights import Layer, WeightsError, load_onnx, read_layers, recognizer_path
+
+if TYPE_CHECKING:
+    from anytext_lib.ocr.crops import Shortened
 
 HEIGHT = 48  # pixels: the only height that leaves one row of frames
 STRIDE = 8  # pixels of width for each frame
@@ -176,7 +179,7 @@ class BackboneConv(ConvNorm):
     activation = staticmethod(F.hardswish)
 
 
-def means(x: torch.Tensor, short: Any = None) -> torch.Tensor:
+def means(x: torch.Tensor, short: Shortened | None = None) -> torch.Tensor:
     """(L, C, 1, 1) means of maps (L, C, h, w), or of what was ``crops.Shortened`` to them."""
     return x.mean(dim=(2, 3), keepdim=True) if short is None else short.mean(x)
 
@@ -203,6 +206,7 @@ class FrozenExcite(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient, *_):
+        """The product's two gradients, that of the gate by way of the convolutions and the mean."""
         x, hidden, raw = ctx.saved_tensors
         of_gate = (gradient * x[:, :, : ctx.rows]).sum(dim=(2, 3), keepdim=True)
         of_raw = torch.ops.aten.hardsigmoid_backward(of_gate, raw)
@@ -222,7 +226,7 @@ class SqueezeExcite(nn.Module):
         self.conv1 = Conv2d(channels, channels // 4, 1)
         self.conv2 = Conv2d(channels // 4, channels, 1)
 
-    def forward(self, x: torch.Tensor, rows: int | None = None, short: Any = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rows: int | None = None, short: Shortened | None = None) -> torch.Tensor:
         """Only the first ``rows`` of the output, if that is all that is needed; ``short``: of shortened crops."""
         if all(conv.frozen for conv in (self.conv1, self.conv2)):
             return FrozenExcite.apply(x, self.conv1, self.conv2, rows, short)[0]
@@ -241,7 +245,7 @@ class SeparableBlock(nn.Module):
         self._pointwise_conv = BackboneConv(inside, outside, 1)
 
     def forward(self, x: torch.Tensor, seams: Seams | None = None, rows: int | None = None,
-                short: Any = None) -> torch.Tensor:
+                short: Shortened | None = None) -> torch.Tensor:
         """All rows of the output; ``rows`` and ``short`` are for blocks that squeeze and excite."""
         x = self._depthwise_conv(x, seams)
         return self._pointwise_conv(self._se(x, rows, short) if hasattr(self, "_se") else x)

@@ -48,7 +48,7 @@ class DiffusionTraining(pl.LightningModule):
 
     Attributes:
         last_inputs: inputs of the last step, for the report of a loss that is not finite.
-        last_parts: timesteps and values of the terms of the last step, see ``losses.objective.by_timestep``.
+        last_parts: timesteps and values of the terms of the last step, by key, see ``losses.objective.by_timestep``.
     """
 
     def __init__(self):

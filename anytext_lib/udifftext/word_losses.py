@@ -23,7 +23,7 @@ Source: UDiffText (``EpsWeighting`` of Stability's generative-models; ``calc_los
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +98,13 @@ class UDiffTextTerms:
     local: torch.Tensor
     sequence: torch.Tensor | None
     loss: torch.Tensor
+
+    def parts(self, weights: Mapping[str, float]) -> dict[str, torch.Tensor]:
+        """Detached values (B,) with their weight in the loss, and without ({name}_raw) where it is not 1."""
+        named = {"diff": self.diffusion, "local": self.local, "str": self.sequence}
+        found = {key: weights.get(key, 1.0) * value.detach() for key, value in named.items() if value is not None}
+        return found | {f"{key}_raw": value.detach() for key, value in named.items()
+                        if value is not None and key in weights}
 
     def log(self, prefix: str) -> dict[str, torch.Tensor]:
         """Detached means: {prefix}/diff, /local, /str (if there is one) and /loss."""

@@ -90,6 +90,8 @@ class UDiffTextTraining(DiffusionTraining):
         told = self.model.conditions(batch).without_labels(
             (dropped < self.hparams.label_dropout).to(self.device, non_blocking=True))
         terms = self.evaluate(latents, noise, timesteps, told, batch.lines)
+        weights = {"local": self.hparams.local_weight, "str": self.hparams.sequence_weight}
+        self.last_parts = {key: (timesteps, values) for key, values in terms.parts(weights).items()}
         self.log_dict(terms.log("t"), batch_size=len(batch))
         return terms.loss * self.accumulation_factor(batch_idx)
 

@@ -1,11 +1,12 @@
 """OCR and CTC loss of a batch, forward and backward from the decoded image: the library against upstream's way.
 
 Run by `make bench`, on a machine that does nothing else: at least 4 times faster (6 with the true image's features
-cached) at a tenth of the peak memory and equal values.  CPU seconds of one thread, the least of eight rounds in turn,
-several processes, on two cores of a Xeon with AVX-512, the other core busy: 2.8 to 3.6 for upstream's way (the spread
-is the system's, which gives fresh pages), .57 to .63 for the library (4.7 to 6.3 times) and .40 to .45 cached (6.6 to
-8.9 times); peak memory 3,789 to 3,943, 351 to 361 and 295 to 306 MiB.  Of the .57 seconds .29 are products of matrices
-at the processor's peak of 150 GFLOP/s.  The recogniser alone, on another day: .59 s (.44 where it is told the widths),
+cached) at a tenth of the peak memory and equal values.  On two cores of a Xeon with AVX-512 that do nothing else: 2.01
+s for upstream's way, .36 for the library (5.6 times) and .24 cached (8.3 times).  CPU seconds of one thread, the other
+core busy, several processes: 2.8 to 3.6, of which up to .8 are the system's for fresh pages, against .57 to .63 (4.7 to
+6.3 times) and .40 to .45 (6.6 to 8.9); of the .57 seconds .29 are products of matrices at the processor's peak of 150
+GFLOP/s.  Peak memory 3,789 to 3,943, 351 to 361 and 295 to 306 MiB.
+The recogniser alone, on another day: .59 s (.44 where it is told the widths),
 .67 for its folded network in channels_last with torch's own convolutions, .60 for that compiled.
 """
 

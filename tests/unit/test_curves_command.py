@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from anytext_lib.cli import main
+from anytext_lib.errors import CourseError
 from anytext_lib.experiments.curve_bands import runs_of
 from anytext_lib.experiments.curve_check import Recorded, check
 from anytext_lib.experiments.loss_curves import CURVES, FAULTS
@@ -66,6 +71,42 @@ def test_each_fault_is_found_and_named(recorded, fault):
     assert bool(done.outside) == (fault not in IN_BANDS)
     assert FAULTS[fault].told in done.reasons[-1]
     assert bool(check(recorded, run, {}).outside) == (fault not in IN_BANDS), "without the seed the bands alone tell"
+
+
+def said(bands):
+    """{(t/ocr, 2), (t/grad/all, 2), (v/ocr, 9)} of "t/ocr, t/grad/all from 2, v/ocr from 9"."""
+    found = re.findall(r"((?:[tv]/[a-z/]+(?:, )?)+) from (\d+)", bands)
+    return frozenset((tag, int(step)) for tags, step in found for tag in tags.split(", "))
+
+
+def test_the_readmes_table_is_what_the_record_says(recorded):
+    """Each row: a fault, the curves that leave their bands, and the first step that leaves the recorded run."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| fault | bands |") :].split("\n\n")[0]
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| (\d+) \|$", table, re.MULTILINE)
+    assert len(rows) == len(FAULTS)
+    told = {(said(bands), int(first)) for _, bands, first in rows}
+    wanted = set()
+    for run in recorded.faults.values():
+        done = check(recorded, run, {"seed_everything": 0})
+        left = min(step for step in done.twin.first.values() if step is not None)
+        wanted.add((frozenset((tag, done.departures[tag].first) for tag in done.outside), left))
+    assert told == wanted
+
+
+@pytest.mark.slow
+def test_the_recorder_writes_what_the_command_reads(tmp_path):
+    """The smallest recording: a seed, a fault and another instruction set, of two steps."""
+    assert main(["course", "experiment", "loss_curves", "--profile", "quick", "--seeds", "1", "--jobs", "1", "--out",
+                 str(tmp_path)]) == 0
+    rows, origin = read_table(tmp_path / "runs.parquet")
+    runs = runs_of(rows)
+    assert sorted(kind for kind, *_ in runs) == ["fault", "machine", "seed"]
+    assert origin["config"]["model.loss_alpha"] == 1.5 and set(runs["seed", "course", 0]) >= {"t/sim", "t/ocr", "t/ctc"}
+    own, other = (runs[key]["t/sim"].values for key in (("seed", "course", 0), ("machine", "avx2-1", 0)))
+    np.testing.assert_allclose(own, other, rtol=0.05)
+    with pytest.raises(CourseError, match="a band needs four"):
+        Recorded.read(tmp_path / "runs.parquet")
 
 
 def test_a_real_run_is_reproduced_and_one_with_a_fault_is_not(tmp_path, capsys):

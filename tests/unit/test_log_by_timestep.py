@@ -61,6 +61,20 @@ def test_the_command_writes_a_figure_and_words(run, tmp_path, capsys):
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "figure.png").read_bytes()
 
 
+def test_a_run_of_udifftext_by_its_own_terms(tmp_path, capsys):
+    assert main(["fit", "--config", "udifftext_mini.yaml", "--runs", str(tmp_path), "--data.val", "null", "--quiet",
+                 "--trainer.max_steps", "1", "--data.batch_size", "4", "--words.every", "0", "--save_steps", "0"]) == 0
+    log = read_log(tmp_path / "udifftext_mini")
+    assert {found["key"] for tag in log if (found := TAG.fullmatch(tag))} == {"diff", "local", "local_raw", "samples"}
+    weighted, plain = (np.array([curve.values[0] for tag, curve in sorted(log.items()) if tag.startswith(f"t/{key}/t")])
+                       for key in ("local", "local_raw"))
+    np.testing.assert_allclose(weighted, 0.01 * plain, rtol=1e-5)
+    capsys.readouterr()
+    assert main(["course", "timesteps", str(tmp_path / "udifftext_mini"), "--out", str(tmp_path / "a.png")]) == 0
+    said = capsys.readouterr().out
+    assert "denoising loss" in said and "local attention loss" in said and "reader" not in said
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["gone"], "no log gone: give the folder of a run"),
     ([".", "--out", "a.jpg"], "name it something.png"),
@@ -77,7 +91,7 @@ def test_a_step_beyond_the_run_and_a_log_without_bins(run, tmp_path, capsys):
     assert main(["course", "timesteps", str(run), "--step", "4", "--out", str(tmp_path / "a.png")]) == 2
     assert "--step is one of the run, 0 to 3, got 4" in capsys.readouterr().err
     with pytest.raises(LogError, match="unless --timesteps.every is 0"):
-        by_timestep({"t/sim": Curve(np.arange(3), np.ones(3))})
+        by_timestep({"t/sim": Curve(np.arange(3), np.ones(3)), "t/samples/t000-999": Curve(np.arange(3), np.ones(3))})
     assert main(["fit", "--config", "tiny.yaml", "--runs", str(tmp_path), "--bins", "0"]) == 2
     assert "bins at least 1" in capsys.readouterr().err
 

@@ -85,4 +85,4 @@ def test_without_the_samples_the_error_says_what_to_do(installed, tmp_path):
     site.mkdir()
     (site / "anytext_lib").symlink_to(installed / "anytext_lib")
     done = command(["generate", "--prompt", '"Tea"', "--out", "tea"], site, tmp_path)
-    assert done.returncode == 2 and "wheel of samples" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "anytext-loss-course-samples" in done.stderr and "Traceback" not in done.stderr

@@ -36,7 +36,7 @@ class TimestepCurves(pl.Callback):
             return
         count = len(module.model.alphas_cumprod)
         for key, (timesteps, values) in module.last_parts.items():
-            rows = (timesteps * self.bins // count).long()
+            rows = (timesteps * self.bins // count).long().to(values.device, non_blocking=True)
             total = self.sums.setdefault(key, torch.zeros(2, self.bins, device=values.device))
             total.index_add_(1, rows, torch.stack([values.to(total), torch.ones_like(values).to(total)]))
         if self.steps.due(trainer):

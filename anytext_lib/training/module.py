@@ -49,10 +49,12 @@ class DiffusionTraining(pl.LightningModule):
     Attributes:
         last_inputs: inputs of the last step, for the report of a loss that is not finite.
         last_parts: timesteps and values of the terms of the last step, by key, see ``losses.objective.by_timestep``.
+        cache: what frozen networks have computed before, or None.
     """
 
     def __init__(self):
         super().__init__()
+        self.cache: TensorCache | None = None
         self.last_inputs: dict = {}
         self.last_parts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -100,6 +102,12 @@ class DiffusionTraining(pl.LightningModule):
     def places(self, count: int) -> list[int]:
         """Place in the whole step of each of this process's ``count`` samples."""
         return places(count, self.global_rank, self.trainer.world_size)
+
+    def kept(self, images: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """``compute(images)``, in training from the cache, if there is one, for the rows that have been seen before."""
+        if not self.training or self.cache is None:
+            return compute(images)
+        return self.cache.rows(digests(images), lambda rows: compute(images[rows]), images.device)
 
     def accumulation_factor(self, batch_idx: int) -> float:
         """Factor on the loss of batch ``batch_idx`` of an epoch, so that every optimizer step follows a mean gradient.
@@ -340,7 +348,7 @@ class AnyText2Training(DiffusionTraining):
 
     def encode(self, batch: AnyTextBatch) -> torch.Tensor:
         """Latents (B, 4, h, w) of the batch's images, at least float32, without gradient."""
-        latents = self._kept(batch.images, self.model.encode)
+        latents = self.kept(batch.images, self.model.encode)
         return latents.to(torch.promote_types(latents.dtype, torch.float32))
 
     def conditions(self, batch: AnyTextBatch) -> Conditions:
@@ -349,17 +357,11 @@ class AnyText2Training(DiffusionTraining):
             return self.model.conditions(batch)
         own, known = self.model.text_embedding.config, {}
         if own.glyph and len(batch.lines):
-            known["glyph_features"] = self._kept(batch.glyph_lines, self.model.glyph_features)
+            known["glyph_features"] = self.kept(batch.glyph_lines, self.model.glyph_features)
         if own.style and "style_recognizer" not in self.trained and len(batch.lines):
             crops = style_crops(batch.font_hints, batch.lines)
-            known["style_features"] = self._kept(crops, self.model.style_features)
-        return self.model.conditions(batch, self._kept(batch.masked_images, self.model.encode), **known)
-
-    def _kept(self, images: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """``compute(images)``, in training from the cache, if there is one, for the rows that have been seen before."""
-        if not self.training or self.cache is None:
-            return compute(images)
-        return self.cache.rows(digests(images), lambda rows: compute(images[rows]), images.device)
+            known["style_features"] = self.kept(crops, self.model.style_features)
+        return self.model.conditions(batch, self.kept(batch.masked_images, self.model.encode), **known)
 
     def not_computed(self) -> dict[str, str]:
         """Validation metrics that are not computed, with the reason."""

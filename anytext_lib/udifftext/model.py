@@ -1,14 +1,15 @@
 """UDiffText as one module: an inpainting UNet whose cross-attention looks at the characters of a word.
 
 The UNet sees the noisy latents, the mask of the text and the latents of the picture with the text's place painted over:
-4 + 1 + 4 channels, as Stable Diffusion 2's inpainting model does.
+4 + 1 + 4 channels, as Stable Diffusion 2's inpainting model does, or C + 1 + C of an auto-encoder of its own.  It
+predicts eps, or what its ``scheduler`` says as ``prediction_type``; ``forward`` gives eps in any case.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import nn
 from anytext_lib.data.batch import AnyTextBatch
 from anytext_lib.data.fonts import pil_font
 from anytext_lib.data.lines import TextLines, polygon_mask
-from anytext_lib.diffusion import scaled_linear_abar
+from anytext_lib.diffusion import VariancePreserving, implied_noise, scaled_linear_abar
 from anytext_lib.errors import AnyTextError, MissingFileError, OptionError
 from anytext_lib.files import atomic_path, find_sample
 from anytext_lib.models.config import building
@@ -68,7 +69,8 @@ SIZES: dict[str, dict] = {
     },
 }
 """Arguments of diffusers' UNet2DConditionModel and AutoencoderKL, and of LabelEncoderConfig; ``masked_fill``, one of
-``FILLS``, black if there is none; ``image_size`` (H, W), what pictures are resized to before words are written."""
+``FILLS``, black if there is none; ``image_size`` (H, W), what pictures are resized to before words are written;
+``scheduler.prediction_type``, epsilon if there is none."""
 
 
 # regions of characters
@@ -129,7 +131,7 @@ def character_segments(lines: TextLines, batch_size: int, size: tuple[int, int],
 
 CONFIG, WEIGHTS, LABELS = "udifftext.json", "diffusion_pytorch_model.safetensors", "label_encoder.safetensors"
 FORMAT = "anytext_lib.UDiffTextModel"
-TEXT_ATTENTION, TEXT_NORM = ".attn2.", ".norm2."
+TEXT_ATTENTION, TEXT_NORM, INPUT = ".attn2.", ".norm2.", "conv_in."
 FILLS = {"black": -1.0, "grey": 0.0}
 """What stands in the place of the text in the masked picture, by the name that a configuration has for it; upstream
 multiplies the picture, in [-1, 1], with the mask, which is grey."""
@@ -140,7 +142,7 @@ class WordConditions:
     """Conditions of the UNet, and the regions that its attention is compared with.
 
     Attributes:
-        context: (B, J, D) of the labels. ``place``: (B, 5, h, w), mask and masked latents.
+        context: (B, J, D) of the labels. ``place``: (B, 1 + C, h, w), mask and masked latents.
         mask: (B, 1, H, W). ``segments``: (B, J, H, W). ``valid``: (B, J).
     """
 
@@ -164,7 +166,8 @@ class UDiffTextModel(nn.Module):
         label_encoder: a pre-trained one; None makes one of the configured size with random weights.
 
     Raises:
-        ValueError: unknown name, a label encoder of another width than the UNet's context, or an unknown fill.
+        ValueError: unknown name, a label encoder of another width than the UNet's context, an unknown fill, or an
+            unknown prediction type.
     """
 
     def __init__(self, config: str | Mapping = "mini", label_encoder: LabelEncoder | None = None):
@@ -185,7 +188,10 @@ class UDiffTextModel(nn.Module):
         self.fill_masked(self.config.get("masked_fill", "black"))
         self.vae.requires_grad_(False).eval()
         self.label_encoder.freeze()
-        self._abar = scaled_linear_abar(**self.config["scheduler"])
+        schedule = dict(self.config["scheduler"])
+        self.prediction_type = schedule.pop("prediction_type", "epsilon")
+        self._abar = scaled_linear_abar(**schedule)
+        VariancePreserving(self._abar, self.prediction_type)
 
     @property
     def alphas_cumprod(self) -> torch.Tensor:
@@ -215,13 +221,14 @@ class UDiffTextModel(nn.Module):
         """Height and width of pictures are multiples of it: the UNet halves the latents as often as it has levels."""
         return self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
-    def train_only_text_attention(self, everything: bool = False,
-                                  norms: bool = False) -> dict[str, list[tuple[str, nn.Parameter]]]:
+    def train_only_text_attention(self, everything: bool = False, norms: bool = False,
+                                  input_layer: bool = False) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """Freeze all but the text cross-attention of the UNet (75.9 M parameters of the official size).
 
         Args:
             everything: train the whole UNet instead, for a base model from scratch.
             norms: train the layer norms in front of that attention as well, as upstream (24,960 parameters).
+            input_layer: train the first convolution as well, for a base that has never seen a mask.
 
         Returns:
             the trained parameters with their names, by group.
@@ -229,14 +236,15 @@ class UDiffTextModel(nn.Module):
         self.requires_grad_(False)
         trained = [(f"unet.{name}", p) for name, p in self.unet.named_parameters()
                    if everything or TEXT_ATTENTION in name
-                   or norms and TEXT_NORM in name.partition(".transformer_blocks.")[2]]
+                   or norms and TEXT_NORM in name.partition(".transformer_blocks.")[2]
+                   or input_layer and name.startswith(INPUT)]
         for _, parameter in trained:
             parameter.requires_grad_(True)
         return {"unet" if everything else "text_attention": trained}
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Latents (B, 4, h, w) of images (B, 3, H, W) in [-1, 1]: the posterior's mean, scaled."""
+        """Latents (B, C, h, w) of images (B, 3, H, W) in [-1, 1]: the posterior's mean, scaled."""
         return self.vae.encode(images.to(self.vae.dtype)).latent_dist.mode() * self.vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -244,11 +252,13 @@ class UDiffTextModel(nn.Module):
         return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
 
     @torch.no_grad()
-    def conditions(self, batch: AnyTextBatch, labels: list[str] | None = None) -> WordConditions:
+    def conditions(self, batch: AnyTextBatch, labels: list[str] | None = None,
+                   encode: Callable[[torch.Tensor], torch.Tensor] | None = None) -> WordConditions:
         """Build the UNet's conditions for a batch with one word an image.
 
         Args:
             labels: other words than the batch's, to be written in their places.
+            encode: what makes latents of the masked pictures in the place of ``encode`` of the model.
 
         Raises:
             ManyWordsError, LabelEncoderError, UnknownCharacterError: the words are not of the kind.
@@ -264,15 +274,20 @@ class UDiffTextModel(nn.Module):
             segments[:, : batch.regions.shape[1]] = batch.regions[:, :length].cpu()
         mask = torch.zeros_like(images[:, :1]).index_add(
             0, lines.image_index.to(images.device, non_blocking=True), batch.positions).clamp(max=1)
-        masked = self.encode(torch.where(mask > 0, FILLS[self.config["masked_fill"]], images))
+        masked = (encode or self.encode)(torch.where(mask > 0, FILLS[self.config["masked_fill"]], images))
         place = torch.cat([F.interpolate(mask, masked.shape[-2:]).to(masked), masked], dim=1)
         segments, valid = (part.to(images.device, non_blocking=True) for part in (segments, valid))
         return WordConditions(context, place, mask, segments, valid)
 
     def forward(self, noisy_latents: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor,
                 place: torch.Tensor) -> torch.Tensor:
-        """eps (B, 4, h, w) at noisy latents x_t (B, 4, h, w) and timesteps (B,) in 0..999."""
-        return self.unet(torch.cat([noisy_latents, place], dim=1).to(self.unet.dtype), timesteps, context).sample
+        """eps (B, C, h, w) at noisy latents x_t (B, C, h, w) and timesteps (B,) in 0..999."""
+        output = self.unet(torch.cat([noisy_latents, place], dim=1).to(self.unet.dtype), timesteps, context).sample
+        if self.prediction_type == "epsilon":
+            return output
+        process = VariancePreserving(self.alphas_cumprod, self.prediction_type)
+        estimate = process.predict_x0(output, noisy_latents, timesteps)
+        return implied_noise(noisy_latents, estimate, process.signal_share(timesteps))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write configuration and weights into ``folder``; the configuration comes last.  Where processes share the

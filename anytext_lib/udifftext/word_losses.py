@@ -9,6 +9,8 @@ network, as D(x) = x - sigma eps(c_in x, t), and L_str asks a reader slot by slo
     L_{DSM} = \sigma^{-2} |D(x) - x_0|^2 = |\epsilon(c_{in} x, t) - \epsilon|^2, \qquad
     L_{str} = \frac{1}{n} \sum_{k=1}^{n} -\log p_k(c_k)
 
+For a network that predicts v the weight is 1 + sigma^-2, with which L_DSM is the plain loss of v.
+
 Slot k must show character k of the word, so that order counts.  Nothing is asked of the slot after the word, where a
 reader says that the word has ended, nor of later ones: a word with extra letters costs hardly more than a right one.
 Upstream clamps the mean of each word at 1, and with that the gradient is zero for every word that is badly wrong.
@@ -17,8 +19,8 @@ SeqAcc is UDiffText's measure: the share of words that a reader reads exactly, u
 cut out by its upright box (not the tilted one).  Upstream reads with PARSeq, which is also what the sequence loss was
 computed with; here any judge of ``anytext_lib.ocr`` reads, and the loss's reader should not.
 
-Source: UDiffText (``EpsWeighting`` of Stability's generative-models; ``calc_loss`` of
-``sgm/modules/predictors/model.py``, with PARSeq as the reader; ``test.py``).
+Source: UDiffText (``EpsWeighting`` of Stability's generative-models, where ``VWeighting`` stands beside it;
+``calc_loss`` of ``sgm/modules/predictors/model.py``, with PARSeq as the reader; ``test.py``).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import torch
 import torch.nn.functional as F
 
 from anytext_lib.data.lines import TextLines
+from anytext_lib.diffusion import PREDICTION_TYPES
 from anytext_lib.losses.step import require_finite, require_shape
 from anytext_lib.losses.terms import squared_error
 from anytext_lib.ocr.crops import crop_lines
@@ -38,19 +41,26 @@ from anytext_lib.udifftext.label_encoder import END, Characters
 
 # losses
 
-def denoising_loss(estimate: torch.Tensor, x0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """sigma^-2 times the mean squared error of the denoiser's estimate.
+def denoising_loss(estimate: torch.Tensor, x0: torch.Tensor, sigma: torch.Tensor,
+                   prediction_type: str = "epsilon") -> torch.Tensor:
+    """Mean squared error of the denoiser's estimate, weighted so that it is that of what the network predicts.
 
     Args:
         estimate, x0: (B, C, h, w), the estimate that of ``denoised``. ``sigma``: (B,), positive.
+        prediction_type: of the network; the weight is sigma^-2 for epsilon, 1 + sigma^-2 for v_prediction, 1 for
+            sample.
 
     Returns:
-        (B,) loss of each sample; up to rounding ``diffusion_loss`` of the network's eps.
+        (B,) loss of each sample; up to rounding ``diffusion_loss`` of the network's output.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: shapes differ, or an unknown prediction type.
     """
-    return squared_error(estimate, x0).flatten(1).mean(dim=1) / sigma.to(estimate.device).square()
+    if prediction_type not in PREDICTION_TYPES:
+        raise ValueError(f"prediction_type is one of {PREDICTION_TYPES}, got {prediction_type!r}")
+    inverse = sigma.to(estimate.device).square().reciprocal()
+    weight = {"epsilon": inverse, "sample": torch.ones_like(inverse), "v_prediction": 1 + inverse}[prediction_type]
+    return weight * squared_error(estimate, x0).flatten(1).mean(dim=1)
 
 
 def sequence_loss(logits: torch.Tensor, targets: Sequence[Sequence[int]] | Sequence[str],
@@ -121,6 +131,7 @@ class UDiffTextObjective:
         sequence_weight: lambda_str; 0 needs no reader.
         clamp: largest sequence loss of a word, upstream 1.0, or None; a clamped word pulls nothing.
         kernel_size, sigma, min_size: of the maps of attention.
+        prediction_type: of the network, see ``denoising_loss``.
     """
 
     local_weight: float = 0.01
@@ -129,6 +140,7 @@ class UDiffTextObjective:
     kernel_size: int = 3
     sigma: float = 1.0
     min_size: int = MIN_SIZE
+    prediction_type: str = "epsilon"
 
     def __call__(self, estimate: torch.Tensor, x0: torch.Tensor, sigma: torch.Tensor, maps: Iterable[torch.Tensor],
                  segments: torch.Tensor, valid: torch.Tensor, word_logits: torch.Tensor | None = None,
@@ -145,7 +157,7 @@ class UDiffTextObjective:
         """
         with torch.autocast(estimate.device.type, enabled=False):
             require_finite({"denoising term: estimate": estimate})
-            diffusion = denoising_loss(estimate, x0, sigma)
+            diffusion = denoising_loss(estimate, x0, sigma, self.prediction_type)
             local = local_attention_loss(maps, segments, valid, self.kernel_size, self.sigma, self.min_size)
             loss, sequence = diffusion.mean() + self.local_weight * local.mean(), None
             if self.sequence_weight > 0:

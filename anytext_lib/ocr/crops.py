@@ -328,7 +328,8 @@ class CutRibbons(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        back = [gradient.new_zeros(size).to(memory_format=torch.channels_last) for size in ctx.sizes]
+        back = [torch.empty(size, dtype=gradient.dtype, device=gradient.device,
+                            memory_format=torch.channels_last).zero_() for size in ctx.sizes]
         for part, n, row in zip(_cuts(ctx.needed, back), ctx.needed, gradient, strict=True):
             part.copy_(row[..., :n])
         return None, None, *back

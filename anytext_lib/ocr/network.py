@@ -16,7 +16,7 @@ arrives transposed, which is what the neck sends to the backbone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from anytext_lib.ocr.onnx_weights import Layer, WeightsError, load_onnx, read_layers, recognizer_path
+from anytext_lib.ocr.onnx_weights import load_onnx, read_layers, recognizer_path, state_from_layers
 
 if TYPE_CHECKING:
     from anytext_lib.ocr.crops import Shortened
@@ -34,8 +34,6 @@ HEIGHT = 48  # pixels: the only height that leaves one row of frames
 STRIDE = 8  # pixels of width for each frame
 CLASSES = 6625  # blank, 6623 characters, space
 DROPOUT = 0.1  # of attention weights, attention outputs and both layers of the feed-forward part, in training mode
-LAYER_KEYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # in the order in which a module stores them
-COUNTER = "num_batches_tracked"
 
 # (channels in, channels out, kernel of the depthwise convolution, its stride (down, across), squeeze and excite)
 BLOCKS = (
@@ -51,6 +49,14 @@ BLOCKS = (
 )
 
 Seams = tuple[torch.Tensor, torch.Tensor]  # columns (S,), their values (1, C, h, S); see ``crops.frames_of_padded``
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """``F.linear``, of the same values: a bias added to a product that was just written is in the processor's cache.
+
+    torch's own first copies the bias to every row of fresh memory, and then adds the product to it.
+    """
+    return F.linear(x, weight).add_(bias)
 
 
 class FrozenConvolution(torch.autograd.Function):
@@ -79,12 +85,17 @@ class FrozenConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (weight,), (stride, padding, groups) = ctx.saved_tensors, ctx.geometry
-        left = [n + 2 * p - k - (m - 1) * s for n, m, k, s, p in
-                zip(ctx.size[2:], gradient.shape[2:], weight.shape[2:], stride, padding, strict=True)]
-        back = F.conv_transpose2d(gradient, weight.to(gradient.dtype), None, stride, padding, left, groups)
-        if ctx.columns is not None:
-            back.index_fill_(3, ctx.columns, 0)
+        back = convolve_back(gradient, weight, ctx.size, stride, padding, groups, ctx.columns)
         return back, None, None, None, None, None, None
+
+
+def convolve_back(gradient: torch.Tensor, weight: torch.Tensor, size: torch.Size, stride, padding, groups: int,
+                  columns: torch.Tensor | None) -> torch.Tensor:
+    """The gradient of a convolution's input of ``size``, zero in the ``columns`` (S,) of its seams."""
+    left = [n + 2 * p - k - (m - 1) * s for n, m, k, s, p in
+            zip(size[2:], gradient.shape[2:], weight.shape[2:], stride, padding, strict=True)]
+    back = F.conv_transpose2d(gradient, weight.to(gradient.dtype), None, stride, padding, left, groups)
+    return back if columns is None else back.index_fill_(3, columns, 0)
 
 
 class FrozenPointwise(torch.autograd.Function):
@@ -96,7 +107,7 @@ class FrozenPointwise(torch.autograd.Function):
 
     @staticmethod
     def forward(x, weight, bias):
-        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        return linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -107,6 +118,41 @@ class FrozenPointwise(torch.autograd.Function):
         (weight,), rows = ctx.saved_tensors, gradient.permute(0, 2, 3, 1)
         back = rows.flatten(0, 2) @ weight.flatten(1).to(gradient.dtype)
         return back.unflatten(0, rows.shape[:3]).permute(0, 3, 1, 2), None, None
+
+
+class FrozenSeparable(torch.autograd.Function):
+    """A convolution within each channel, hard swish, one across channels, hard swish; of constant weights.
+
+    The same as the four one after the other, in one step of the graph.  What goes into each hard swish is kept, and
+    what comes out of the first one is not.  Without a gradient nothing is, and both are computed in place.
+    """
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, depthwise: nn.Conv2d, pointwise: nn.Conv2d, seams: Seams | None) -> torch.Tensor:
+        """Maps (L, D, h', w') of maps (L, C, h, w), into which ``seams`` are written as by FrozenConvolution."""
+        if seams is not None:
+            x.index_copy_(3, *seams)
+        keeps = ctx.needs_input_grad[0]
+        inner = F.conv2d(x, depthwise.weight, depthwise.bias, depthwise.stride, depthwise.padding, 1, depthwise.groups)
+        rows = inner.permute(0, 2, 3, 1)
+        outer = linear(F.hardswish(rows, inplace=not keeps), pointwise.weight.flatten(1), pointwise.bias)
+        if keeps:
+            ctx.depthwise, ctx.pointwise, ctx.size = depthwise, pointwise, x.shape
+            ctx.columns = None if seams is None else seams[0]
+            ctx.save_for_backward(rows, outer)
+        return F.hardswish(outer, inplace=not keeps).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: torch.Tensor):
+        """The four gradients in turn; each map is let go as soon as the next one is there."""
+        rows, outer = ctx.saved_tensors
+        depthwise, weight = ctx.depthwise, ctx.pointwise.weight.flatten(1)
+        back = torch.ops.aten.hardswish_backward(gradient.permute(0, 2, 3, 1), outer)
+        back = (back.flatten(0, 2) @ weight.to(back.dtype)).view_as(rows)
+        back = torch.ops.aten.hardswish_backward(back, rows).permute(0, 3, 1, 2)
+        return convolve_back(back, depthwise.weight, ctx.size, depthwise.stride, depthwise.padding, depthwise.groups,
+                             ctx.columns), None, None, None
 
 
 class Conv2d(nn.Conv2d):
@@ -165,6 +211,11 @@ class ConvNorm(nn.Module):
         dtype = conv.weight.dtype
         setattr(self, self.names[0], fuse_conv_bn_eval(conv.double(), norm.double().eval()).to(dtype))
         delattr(self, self.names[1])
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is folded, and not trained."""
+        return getattr(self, self.names[0]).frozen and not hasattr(self, self.names[1])
 
     def forward(self, x: torch.Tensor, seams: Seams | None = None) -> torch.Tensor:
         conv, norm = (getattr(self, name, None) for name in self.names)
@@ -247,6 +298,8 @@ class SeparableBlock(nn.Module):
     def forward(self, x: torch.Tensor, seams: Seams | None = None, rows: int | None = None,
                 short: Shortened | None = None) -> torch.Tensor:
         """All rows of the output; ``rows`` and ``short`` are for blocks that squeeze and excite."""
+        if not hasattr(self, "_se") and self._depthwise_conv.frozen and self._pointwise_conv.frozen:
+            return FrozenSeparable.apply(x, self._depthwise_conv._conv, self._pointwise_conv._conv, seams)
         x = self._depthwise_conv(x, seams)
         return self._pointwise_conv(self._se(x, rows, short) if hasattr(self, "_se") else x)
 
@@ -383,11 +436,19 @@ class PPOCRv3Network(nn.Module):
         return self.neck["encoder"](self.backbone(crops))
 
     def folded(self) -> PPOCRv3Network:
-        """A copy of the present weights with batch norms folded in, in evaluation mode; same device and dtype."""
+        """A copy of the present weights with batch norms folded in, in evaluation mode; same device and dtype.
+
+        Subnormal weights (below 1.2e-38 in float32) are zeros in it.  PP-OCRv3 has 628,000 of them, where weight decay
+        ate what training did not hold: they change no output by a bit, and a processor takes many times as long for
+        a product with one.
+        """
         network = copy.deepcopy(self).eval()
         for module in network.modules():
             if isinstance(module, ConvNorm):
                 module.fold()
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight.masked_fill_(weight.abs() < torch.finfo(weight.dtype).tiny, 0)
         return network
 
     def stages(self) -> dict[str, nn.Module]:
@@ -410,24 +471,6 @@ class PPOCRv3Network(nn.Module):
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "derived": {}}
-
-
-def state_from_layers(like: Mapping[str, torch.Tensor], layers: list[Layer], source: str) -> dict[str, torch.Tensor]:
-    """A state dict with the names of ``like`` (in the order of computation) and the tensors of ``layers``.
-
-    Counters of batches are 0. WeightsError: the number of tensors or a shape differs, ``source`` holds another network.
-    """
-    tensors = [layer[key] for layer in layers for key in LAYER_KEYS if key in layer]
-    names = [name for name in like if not name.endswith(COUNTER)]
-    if len(tensors) != len(names):
-        raise WeightsError(f"{source} has {len(tensors)} tensors of weights, PP-OCRv3's recogniser {len(names)}: "
-                           "it is another network")
-    found = dict(zip(names, tensors, strict=True))
-    for name in names:
-        if found[name].shape != like[name].shape:
-            raise WeightsError(f"{source} does not fit PP-OCRv3's recogniser at {name}: it holds "
-                               f"{tuple(found[name].shape)}, expected {tuple(like[name].shape)}")
-    return {name: found.get(name, torch.tensor(0)) for name in like}
 
 
 def check_crops(crops: torch.Tensor) -> None:

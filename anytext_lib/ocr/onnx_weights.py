@@ -8,18 +8,25 @@ the order of computation.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from anytext_lib.errors import AnyTextError
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGE = "rapidocr_onnxruntime"
 RECOGNIZER_FILE = "models/ch_PP-OCRv3_rec_infer.onnx"
 DETECTOR_FILE = "models/ch_PP-OCRv3_det_infer.onnx"
 AGAIN = "fetch it, or install the package that carries it, again"
 BATCH_NORM = ("scale", "shift", "mean", "variance")  # order of a BatchNormalization node's inputs
+
+LAYER_KEYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # in the order in which a module stores them
+COUNTER = "num_batches_tracked"
 
 Layer = dict[str, Any]  # of tensors
 
@@ -173,3 +180,23 @@ def _existing(path: Path | str) -> Path:
     if not Path(path).is_file():
         raise WeightsError(f"there is no file {path}")
     return Path(path)
+
+
+def state_from_layers(like: Mapping[str, torch.Tensor], layers: list[Layer], source: str) -> dict[str, torch.Tensor]:
+    """A state dict with the names of ``like`` (in the order of computation) and the tensors of ``layers``.
+
+    Counters of batches are 0. WeightsError: the number of tensors or a shape differs, ``source`` holds another network.
+    """
+    import torch
+
+    tensors = [layer[key] for layer in layers for key in LAYER_KEYS if key in layer]
+    names = [name for name in like if not name.endswith(COUNTER)]
+    if len(tensors) != len(names):
+        raise WeightsError(f"{source} has {len(tensors)} tensors of weights, PP-OCRv3's recogniser {len(names)}: "
+                           "it is another network")
+    found = dict(zip(names, tensors, strict=True))
+    for name in names:
+        if found[name].shape != like[name].shape:
+            raise WeightsError(f"{source} does not fit PP-OCRv3's recogniser at {name}: it holds "
+                               f"{tuple(found[name].shape)}, expected {tuple(like[name].shape)}")
+    return {name: found.get(name, torch.tensor(0)) for name in like}

@@ -14,7 +14,7 @@ from torch import nn
 
 from anytext_lib.data.texts import visible_text
 from anytext_lib.ocr.crops import Shortened, frames_of_padded
-from anytext_lib.ocr.network import PPOCRv3Network, RecognizerOutput, check_crops
+from anytext_lib.ocr.network import PPOCRv3Network, RecognizerOutput, check_crops, linear
 from anytext_lib.ocr.onnx_weights import characters_of, load_onnx, recognizer_path
 
 LOCAL = 12  # stages (stem to block11) that see a small surrounding only; squeeze and excite sees the whole crop
@@ -165,7 +165,7 @@ class PPOCRv3Recognizer(nn.Module):
         """
         features = self.features(crops, widths)
         with torch.autocast(crops.device.type, enabled=False):
-            return RecognizerOutput(features, self.network.head(features))
+            return RecognizerOutput(features, linear(features, self.network.head.weight, self.network.head.bias))
 
     def features(self, crops: torch.Tensor, widths: Sequence[int] | None = None) -> torch.Tensor:
         """Only the features (L, W/8, 64): enough for the OCR loss, and cheaper where no logits are needed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
 
@@ -16,7 +17,14 @@ from torch import nn
 
 from anytext_lib.ocr import Charset, PPOCRv3Recognizer, WeightsError
 from anytext_lib.ocr.crops import CutRibbons
-from anytext_lib.ocr.network import FrozenConvolution, FrozenPointwise
+from anytext_lib.ocr.network import (
+    Conv2d,
+    ConvNorm,
+    FrozenConvolution,
+    FrozenPointwise,
+    FrozenSeparable,
+    PPOCRv3Network,
+)
 from anytext_lib.ocr.onnx_weights import detector_path, load_onnx, package_file, read_layers, recognizer_path
 from anytext_lib.ocr.recogniser import kept_frames
 from tests.unit.plain_recogniser import plain_network
@@ -182,6 +190,38 @@ def test_frozen_kernel_of_one_pixel(layout):
     torch.testing.assert_close(FrozenPointwise.apply(x, weight, bias), F.conv2d(x, weight, bias))
     assert torch.autograd.gradcheck(lambda v: FrozenPointwise.apply(v, weight, bias), x)
     assert torch.autograd.gradgradcheck(lambda v: FrozenPointwise.apply(v, weight, bias), x)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_frozen_separable_block(stride):
+    depthwise, pointwise = Conv2d(3, 3, 3, stride, groups=3), Conv2d(3, 4, 1)
+    for conv in (depthwise.double(), pointwise.double()):
+        conv.requires_grad_(False)
+    x = (2 * torch.randn(2, 3, 5, 7, dtype=torch.float64)).requires_grad_()
+    seams = torch.tensor([2, 3]), torch.randn(2, 3, 5, 2, dtype=torch.float64)
+    expected = F.hardswish(pointwise(F.hardswish(depthwise(x.index_copy(3, *seams)))))
+    torch.testing.assert_close(FrozenSeparable.apply(x.clone(), depthwise, pointwise, seams), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(FrozenSeparable.apply(x.clone(), depthwise, pointwise, seams), expected)
+    assert torch.autograd.gradcheck(lambda v: FrozenSeparable.apply(v.clone(), depthwise, pointwise, seams), x)
+    assert torch.autograd.gradcheck(lambda v: FrozenSeparable.apply(v, depthwise, pointwise, None), x)
+
+
+def subnormal(network: nn.Module) -> int:
+    """How many weights are subnormal numbers."""
+    tiny = torch.finfo(torch.float32).tiny
+    return sum(int(((w.abs() < tiny) & (w != 0)).sum()) for w in network.parameters())
+
+
+def test_subnormal_weights_are_zeros_in_the_reader_and_change_no_bit():
+    network = PPOCRv3Network.from_pretrained()
+    assert subnormal(network) > 600_000 and subnormal(network.folded()) == 0
+    kept = copy.deepcopy(network)
+    for module in kept.modules():
+        if isinstance(module, ConvNorm):
+            module.fold()
+    assert subnormal(kept) > 600_000
+    assert torch.equal(network.folded()(rendered(1)).logits, kept(rendered(1)).logits)
 
 
 def test_cut_ribbons_are_the_lines_and_the_rest_of_a_blank_crop():

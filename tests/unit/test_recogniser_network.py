@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from anytext_lib.ocr import PPOCRv3Recognizer, WeightsError
-from anytext_lib.ocr.network import BatchNorm, PPOCRv3Network, state_from_layers
-from anytext_lib.ocr.onnx_weights import load_onnx, read_layers, recognizer_path
+from anytext_lib.ocr.network import BatchNorm, PPOCRv3Network
+from anytext_lib.ocr.onnx_weights import load_onnx, read_layers, recognizer_path, state_from_layers
 from anytext_lib.ocr.recogniser import reader_of
 
 

@@ -90,7 +90,7 @@ TRIALS = (
 )
 """``measured``: alphas by weighting, see ``matched_alphas``; mean_squares of the recogniser's layers on true lines."""
 
-SIZES = Sizes(starts=(("pre-trained", "before"),), seeds=3, steps=20, scenes=160, words=32, sampling_steps=10,
+SIZES = Sizes(starts=(("pre-trained", "mini/before"),), seeds=3, steps=20, scenes=160, words=32, sampling_steps=10,
                 probes=6, probe_times=(500,), probe_every=20)
 PROFILES = {
     "default": SIZES,

@@ -19,6 +19,7 @@ import lightning.pytorch as pl
 import torch
 
 from anytext_lib.data.batch import AnyTextBatch, collate
+from anytext_lib.data.sample import SampleConfig
 from anytext_lib.evaluation import score_texts
 from anytext_lib.evaluation.judge_samples import read_lines
 from anytext_lib.experiments.plan import SIMPLE, Sizes
@@ -31,7 +32,7 @@ from anytext_lib.models import AnyText2Model
 from anytext_lib.models.freezing import eval_mode
 from anytext_lib.ocr import Judge
 from anytext_lib.randomness import draw_noise, draw_timesteps, places
-from anytext_lib.scenes.scene_dataset import SceneDataset
+from anytext_lib.scenes.scene_dataset import SIZE, SceneDataset
 from anytext_lib.training.cache import ReferenceCache, TensorCache
 from anytext_lib.training.data import EpochBatches, ResumableLoader
 from anytext_lib.training.module import AnyText2Training
@@ -42,32 +43,49 @@ SCENES, PROBES, WORDS = 11, 12, 13  # seeds of the scenes to train on, to follow
 
 def start_folder(profile: Sizes, start: str | None = None) -> Path:
     """The checkpoint that runs begin with; by default the profile's first."""
-    return data_folder() / "mini" / dict(profile.starts)[start or profile.starts[0][0]]
+    return data_folder() / dict(profile.starts)[start or profile.starts[0][0]]
 
 
 @functools.cache
-def scenes(seed: int, split: str, count: int) -> SceneDataset:
-    """Scenes that every run of a process shares; they are drawn only once."""
-    return SceneDataset(seed=seed, split=split, epoch_length=count)
+def scenes(seed: int, split: str, count: int, style: str = "plain", invented: float | None = None) -> SceneDataset:
+    """Scenes that every run of a process shares; they are drawn only once. Those of another style than the plain one
+    have font hints."""
+    config = None if style == "plain" else SampleConfig(image_size=SIZE, mask_ratio=0.0, max_lines=1,
+                                                        position_jitter=False)
+    return SceneDataset(config, seed=seed, split=split, epoch_length=count, style=style, invented=invented)
+
+
+def training_scenes(profile: Sizes) -> SceneDataset:
+    """What runs are trained on."""
+    return scenes(SCENES, "train", profile.scenes, profile.style)
+
+
+def held_out_scenes(profile: Sizes, split: str = "test") -> SceneDataset:
+    """What is written and read: "test" to measure, "validation" to choose weights."""
+    return scenes(WORDS, split, profile.words if split == "test" else profile.tune_words, profile.style,
+                  profile.invented)
 
 
 def build_module(profile: Sizes, seed: int, device: str, terms: Sequence[Term] = (SIMPLE,),
-                 start: str | None = None, **options: Any) -> AnyText2Training:
+                 start: str | None = None, training: type[AnyText2Training] = AnyText2Training,
+                 **options: Any) -> AnyText2Training:
     """A fresh copy of a starting point on its device, ready to train with ``terms`` and other options of
-    AnyText2Training; scenes are looked up in caches, so that what is timed is the training alone."""
-    module = AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start)), seed=seed, terms=terms,
-                              learning_rate=profile.learning_rate, lr_schedule="one_cycle", **options).to(device)
-    module.share_caches(*caches(profile, start, device))
+    ``training``; scenes are looked up in caches, so that what is timed is the training alone."""
+    module = training(AnyText2Model.from_pretrained(start_folder(profile, start)), seed=seed, terms=terms,
+                      learning_rate=profile.learning_rate, lr_schedule="one_cycle", **options).to(device)
+    trained = options.get("style_ocr_trainable", True)
+    module.share_caches(*caches(start_folder(profile, start), profile.scenes, profile.style, device, trained))
     return module.train()
 
 
 @functools.cache
-def caches(profile: Sizes, start: str | None, device: str) -> tuple[TensorCache, ReferenceCache]:
+def caches(folder: Path, count: int, style: str, device: str,
+           style_ocr_trainable: bool) -> tuple[TensorCache, ReferenceCache]:
     """Latents, features of the glyph lines and true features of all scenes: the runs of a process share them."""
-    module = AnyText2Training(AnyText2Model.from_pretrained(start_folder(profile, start))).to(device).train()
-    encoded, true = TensorCache(4096), ReferenceCache(4096)
+    module = AnyText2Training(AnyText2Model.from_pretrained(folder), style_ocr_trainable=style_ocr_trainable)
+    module, encoded, true = module.to(device).train(), TensorCache(4096), ReferenceCache(4096)
     module.share_caches(encoded, true)
-    for batch in batches_of(scenes(SCENES, "train", profile.scenes), 16, profile.scenes):
+    for batch in batches_of(scenes(SCENES, "train", count, style), 16, count):
         batch = batch.to(device)
         module.encode(batch)
         module.conditions(batch)
@@ -100,8 +118,8 @@ def gradient_lengths(profile: Sizes, device: str, terms: Sequence[Term],
                      start: str | None = None) -> dict[str, float]:
     """Root of the mean square, over the profile's calibration batches, of the gradient's length of each term alone."""
     module = build_module(profile, 0, device, terms, start)
-    data, squares = scenes(SCENES, "train", profile.scenes), dict.fromkeys((term.name for term in terms), 0.0)
-    batches = list(batches_of(data, profile.batch, profile.calibration * profile.batch))
+    squares = dict.fromkeys((term.name for term in terms), 0.0)
+    batches = list(batches_of(training_scenes(profile), profile.batch, profile.calibration * profile.batch))
     for index, batch in enumerate(batches):
         for term in terms:
             loss = Objective([term])(noisy_step(module, batch.to(device), index)).loss
@@ -113,7 +131,7 @@ def seconds_of_a_step(profile: Sizes, device: str, terms: Sequence[Term], start:
                       repeats: int = 4) -> float:
     """Shortest of some forward and backward passes with ``terms``."""
     module, times = build_module(profile, 0, device, terms, start), []
-    batch = next(batches_of(scenes(SCENES, "train", profile.scenes), profile.batch, profile.batch)).to(device)
+    batch = next(batches_of(training_scenes(profile), profile.batch, profile.batch)).to(device)
     for _ in range(repeats):
         begin = time.perf_counter()
         gradient_length(module, module.objective(noisy_step(module, batch, 0)).loss)
@@ -124,16 +142,22 @@ def seconds_of_a_step(profile: Sizes, device: str, terms: Sequence[Term], start:
 def train(profile: Sizes, module: AnyText2Training, seed: int, device: str, probes: Probes | None = None,
           steps: int | None = None) -> tuple[Probes, float]:
     """Fine-tune for ``steps`` (by default the profile's); the probes, and seconds without them."""
-    data = scenes(SCENES, "train", profile.scenes)
-    loader = ResumableLoader(data, EpochBatches(len(data), profile.batch, seed), collate)
     probes = probes or Probes(profile, device)
-    with without_hints():
-        trainer = pl.Trainer(max_steps=steps or profile.steps, accelerator=device.split(":")[0], devices=1,
-                             callbacks=[probes], logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                             enable_model_summary=False, gradient_clip_val=1.0)
-        begin = time.perf_counter()
-        trainer.fit(module, loader)
+    begin = time.perf_counter()
+    fit(profile, module, seed, device, steps or profile.steps, [probes])
     return probes, time.perf_counter() - begin - probes.seconds
+
+
+def fit(profile: Sizes, module: AnyText2Training, seed: int, device: str, steps: int,
+        callbacks: Sequence[pl.Callback] = ()) -> None:
+    """Fine-tune for ``steps`` on the scenes in the order of a seed."""
+    data = training_scenes(profile)
+    loader = ResumableLoader(data, EpochBatches(len(data), profile.batch, seed), collate)
+    with without_hints():
+        trainer = pl.Trainer(max_steps=steps, accelerator=device.split(":")[0], devices=1, callbacks=list(callbacks),
+                             logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                             enable_model_summary=False, gradient_clip_val=1.0)
+        trainer.fit(module, loader)
 
 
 READ = Objective([Term("ocr", ocr, 0.0), Term("ctc", ctc, 0.0)])
@@ -145,7 +169,7 @@ class Probes(pl.Callback):
 
     def __init__(self, profile: Sizes, device: str):
         self.profile, self.seconds, self.curve = profile, 0.0, []
-        data = scenes(PROBES, "validation", profile.probes)
+        data = scenes(PROBES, "validation", profile.probes, profile.style)
         self.batch = collate([data[i] for i in range(profile.probes)]).to(device)
 
     def on_train_start(self, trainer, module) -> None:
@@ -170,7 +194,7 @@ class Probes(pl.Callback):
     def point(self, step: Step) -> Mapping[str, float]:
         """sim, ocr and ctc, unweighted, of one answer."""
         read = READ(step).log()
-        return {"sim": float((step.output - step.noise).square().mean()), "ocr": float(read["ocr_raw"]),
+        return {"sim": float((step.output - step.target).square().mean()), "ocr": float(read["ocr_raw"]),
                 "ctc": float(read["ctc_raw"])}
 
 
@@ -221,19 +245,32 @@ def ends(curve: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(point[name] for point in last) / len(last) for name in QUALITIES}
 
 
-def read_words(profile: Sizes, model: AnyText2Model, size: int = 16) -> list[dict[str, Any]]:
+def written(profile: Sizes, model: AnyText2Model, split: str = "test", seed: int = WORDS,
+            size: int = 16) -> Iterator[tuple[AnyTextBatch, torch.Tensor]]:
+    """Held-out scenes in batches of ``size``, and what the model makes of them (B, 3, H, W) in [-1, 1].
+
+    Args:
+        seed: of the starting noise.
+    """
+    data = held_out_scenes(profile, split)
+    with eval_mode(model):
+        for batch in batches_of(data, size, len(data)):
+            batch = batch.to(model.device)
+            yield batch, sample_images(model, batch, profile.sampling_steps, profile.guidance, seed,
+                                       places=batch.indices.tolist())
+
+
+def read_words(profile: Sizes, model: AnyText2Model, size: int = 16, split: str = "test",
+               seed: int = WORDS) -> list[dict[str, Any]]:
     """A row for each held-out word: its index, the wanted text, and what every reader makes of the sampled image.
 
     Args:
-        size: images that are sampled at a time.
+        size: images that are sampled at a time. ``split``, ``seed``: see ``written``.
     """
     readers = {name: Judge.from_name(name) for name in profile.judges} | {"trainer": model.reader}
     rows = []
     with eval_mode(model):
-        for batch in batches_of(scenes(WORDS, "test", profile.words), size, profile.words):
-            batch = batch.to(model.device)
-            images = sample_images(model, batch, profile.sampling_steps, profile.guidance, WORDS,
-                                   places=batch.indices.tolist())
+        for batch, images in written(profile, model, split, seed, size):
             wanted, read = read_lines(images, batch, readers)
             rows += [{"index": len(rows) + i, "wanted": text, **{name: read[name][i] for name in readers}}
                      for i, text in enumerate(wanted)]

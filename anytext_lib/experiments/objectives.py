@@ -13,17 +13,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import accumulate, cycle, islice
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 
-from anytext_lib.db.box_score import BoxScore, score_boxes
-from anytext_lib.db.dbnet import DBDetector, load_network, save_network
-from anytext_lib.db.detected import Detected
-from anytext_lib.db.detector_training import make_batch, train_detector
+from anytext_lib.db.dbnet import load_network, save_network
 from anytext_lib.experiments.fine_tuning import (
-    PROBES,
     SCENES,
     PictureProbes,
     batches_of,
@@ -37,6 +33,7 @@ from anytext_lib.experiments.fine_tuning import (
     start_folder,
     train,
 )
+from anytext_lib.experiments.map_detector import detected, map_detector
 from anytext_lib.experiments.plan import (
     SIMPLE,
     Arm,
@@ -51,8 +48,6 @@ from anytext_lib.experiments.plan import (
 from anytext_lib.losses.terms import Term, ctc, ocr, region
 from anytext_lib.losses.weights import abar
 from anytext_lib.models import AnyText2Model
-from anytext_lib.scenes.scene_dataset import SceneDataset
-from anytext_lib.training.cache import TensorCache, digests
 from anytext_lib.udifftext.attention_term import local
 
 MIB = 2**20
@@ -67,7 +62,7 @@ OBJECTIVES = (
 )
 """``measured``: weight_NAME gives a gradient as long as that of the arm "ocr"; detected: the term of the detector."""
 
-SIZES = Sizes(starts=(("pre-trained", "before"),), probe_every=30)
+SIZES = Sizes(starts=(("pre-trained", "mini/before"),), probe_every=30)
 PROFILES = {
     "default": SIZES,
     "quick": replace(SIZES, seeds=2, steps=3, batch=4, scenes=24, words=4, probes=2, probe_times=(500,), probe_every=3,
@@ -94,24 +89,9 @@ def _detector(plan: ExperimentPlan) -> tuple[dict, str]:
     The row holds f, precision, recall and mean_overlap on scenes of the validation split, and cpu_seconds of the
     training.
     """
-    sizes = plan.profile
-    drawn = SceneDataset(seed=SCENES, split="train", epoch_length=sizes.scenes, cache=False)
-    pictures, size = [drawn.scene(i) for i in range(sizes.scenes)], min(sizes.batch, sizes.scenes)
-    batches = [make_batch(pictures[first:first + size]) for first in range(0, sizes.scenes - size + 1, size)]
-    record = train_detector(sizes.detector_steps, learning_rate=1e-2,
-                            batches=islice(cycle(batches), sizes.detector_steps))
-    save_network(record.network, _weights(plan))
-    detector, held_out = DBDetector(record.network), max(8, sizes.words)
-    tests = SceneDataset(seed=PROBES, split="validation", epoch_length=held_out, cache=False)
-    score = sum((_score(detector, tests.scene(i)) for i in range(held_out)), BoxScore())
-    found = {"f": score.f, "precision": score.precision, "recall": score.recall, "mean_overlap": score.mean_overlap,
-             "cpu_seconds": record.cpu_seconds}
-    return found, f"F {score.f:.3f}, {record.cpu_seconds:.0f} CPU seconds"
-
-
-def _score(detector: DBDetector, scene) -> BoxScore:
-    return score_boxes([box.quad for box in detector.detect(scene.image)], [line.polygon for line in scene.lines],
-                       [not line.valid for line in scene.lines])
+    network, found = map_detector(plan.profile)
+    save_network(network, _weights(plan))
+    return found, f"F {found['f']:.3f}, {found['cpu_seconds']:.0f} CPU seconds"
 
 
 def _weights(plan: ExperimentPlan) -> Path:
@@ -121,12 +101,6 @@ def _weights(plan: ExperimentPlan) -> Path:
 @functools.cache
 def _loaded(path: Path):
     return load_network(path)
-
-
-def detected(network) -> Detected:
-    """The term of a trained DB detector that looks at each picture once."""
-    cache = TensorCache(256)
-    return Detected(network, lambda images, compute: cache.rows(digests(images), compute, images.device))
 
 
 def build_terms(network) -> dict[str, Term]:

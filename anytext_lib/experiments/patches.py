@@ -50,7 +50,7 @@ LINES = (1, 3, 5)
 SIZES_OF_LINES = {"usual": (190, 70), "small": (160, 32)}
 """Width and height in pixels at 512 x 512: the median of the course's scenes, and small print."""
 
-SIZES = Sizes(starts=(("pre-trained", "before"),), probe_every=30, pictures=2)
+SIZES = Sizes(starts=(("pre-trained", "mini/before"),), probe_every=30, pictures=2)
 PROFILES = {
     "default": SIZES,
     "quick": replace(SIZES, seeds=2, steps=3, batch=4, scenes=24, words=4, probes=2, probe_times=(500,), probe_every=3,

@@ -7,11 +7,14 @@ with their provenance.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +28,7 @@ from anytext_lib.losses.weights import uniform
 
 PROVENANCE = b"anytext.provenance"
 SIMPLE = Term("simple", simple)
+KEPT: dict[Path, ProcessPoolExecutor] = {}  # worker processes of ``keep_workers``, by the folder of the results
 Measured = Mapping[str, Any]
 """What was measured at the start: lengths of gradients, seconds, and the weights that follow."""
 
@@ -35,12 +39,14 @@ class Sizes:
 
     Attributes:
         seeds: paired repetitions. ``steps``, ``batch``: of fine-tuning. ``scenes``: to fine-tune on.
-        words: held-out scenes that are written and read. ``probes``: scenes whose losses are followed.
+        words: held-out scenes that are written and read; ``tune_words`` those on which weights are chosen;
+            ``invented``: share of made-up words among both; ``style``: of all scenes, see ``scenes.scene_dataset``.
+        probes: scenes whose losses are followed.
         probe_times: timesteps of the probes. ``probe_every``: steps between them.
         loss_alpha, loss_beta: weights of the arms with reading losses.
         learning_rate: peak of one cycle. ``calibration``: batches on which gradients are compared.
         sampling_steps, guidance: of DDIM. ``judges``: who reads; the training recogniser always does as well.
-        starts: folders in data_samples/mini, by the name of the starting point.
+        starts: folders in data_samples, by the name of the starting point.
         detector_steps: training steps of the DB detector. ``timed``: steps of each arm that are timed.
         ladder: timesteps at which gradients are measured. ``pictures``: words kept as pictures.
         updates: policy updates of a reward run, each on ``groups`` scenes with ``per_scene`` samples of
@@ -53,6 +59,9 @@ class Sizes:
     batch: int = 8
     scenes: int = 320
     words: int = 40
+    tune_words: int = 40
+    invented: float = 0.0
+    style: str = "plain"
     probes: int = 8
     probe_times: tuple[int, ...] = (300, 500, 700)
     probe_every: int = 10
@@ -63,7 +72,7 @@ class Sizes:
     sampling_steps: int = 20
     guidance: float = 1.0
     judges: tuple[str, ...] = ("ppocrv4",)
-    starts: tuple[tuple[str, str], ...] = (("under-trained", "early"), ("converged", "before"))
+    starts: tuple[tuple[str, str], ...] = (("under-trained", "mini/early"), ("converged", "mini/before"))
     detector_steps: int = 160
     timed: int = 4
     ladder: tuple[int, ...] = (0, 10, 50, 150, 250, 350, 450, 550, 650, 800, 950)
@@ -117,6 +126,7 @@ class ExperimentPlan:
     Attributes:
         experiment, name: of the experiment and of the profile. ``profile``: its sizes. ``folder``: of the results.
         device: where to compute. ``jobs``: runs at a time; they share the cores.
+        threads: of each run, by default a fair share of the cores.
     """
 
     experiment: str
@@ -125,30 +135,55 @@ class ExperimentPlan:
     folder: Path
     device: str
     jobs: int
+    threads: int | None = None
 
     def path(self, *parts: Any) -> Path:
         """The file of one result."""
         return self.folder / "parts" / ("-".join(str(part) for part in parts) + ".json")
 
-    def claim(self) -> None:
-        """Refuse a folder that holds results of other sizes."""
+    def claim(self, **others: Any) -> None:
+        """Refuse a folder that holds results of other sizes, or of other values of ``others``."""
         stamp = self.folder / "profile.json"
-        mine = json.loads(json.dumps({"profile": self.name, **asdict(self.profile)}))
-        if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) != mine:
-            raise CourseError(f"{self.folder} holds results of other sizes: choose another --out, or remove it.")
+        mine = json.loads(json.dumps({"profile": self.name, **asdict(self.profile), **others}))
+        kept = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else mine
+        if differing := sorted(key for key in {*kept, *mine} if kept.get(key) != mine.get(key)):
+            raise CourseError(f"{self.folder} holds results of other sizes ({', '.join(differing)}): choose another "
+                              "--out, or remove it.")
         write_json(stamp, mine)
 
     def run_all(self, tasks: Sequence[tuple]) -> None:
-        """Run the tasks whose result is not there yet, ``jobs`` at a time, each in a process of its own."""
+        """Run the tasks whose result is not there yet: in this process, or ``jobs`` at a time in processes of
+        their own, which end when this one does."""
         missing = [task for task in tasks if not self.path(task[0].__name__.strip("_"), *task[1:]).exists()]
-        if not missing:
+        for count, (task, summary) in enumerate(self._summaries(missing), 1):
+            named = " ".join(str(part) for part in task[1:])
+            print(f"[{count}/{len(missing)}] {task[0].__name__.strip('_')} {named}: {summary}", flush=True)
+
+    @contextmanager
+    def keep_workers(self) -> Iterator[None]:
+        """Within the block all calls of ``run_all`` use the same processes, and so what these have in memory."""
+        if self.jobs < 2:
+            yield
             return
-        with ProcessPoolExecutor(min(self.jobs, len(missing)), get_context("spawn")) as pool:
-            running = {pool.submit(_work, self, *task): task for task in missing}
-            for count, done in enumerate(as_completed(running), 1):
-                named = " ".join(str(part) for part in running[done][1:])
-                print(f"[{count}/{len(missing)}] {running[done][0].__name__.strip('_')} {named}: {done.result()}",
-                      flush=True)
+        with self._pool(self.jobs) as pool:
+            KEPT[self.folder] = pool
+            try:
+                yield
+            finally:
+                del KEPT[self.folder]
+
+    @staticmethod
+    def _pool(jobs: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(jobs, get_context("spawn"), _end_with_parent)
+
+    def _summaries(self, tasks: Sequence[tuple]) -> Iterator[tuple[tuple, str]]:
+        if self.jobs < 2 or not tasks:
+            yield from ((task, _work(self, *task)) for task in tasks)
+            return
+        kept = KEPT.get(self.folder)
+        with nullcontext(kept) if kept else self._pool(min(self.jobs, len(tasks))) as pool:
+            running = {pool.submit(_work, self, *task): task for task in tasks}
+            yield from ((running[done], done.result()) for done in as_completed(running))
 
     def results(self) -> dict[str, Any]:
         """All results so far, by the name of their file."""
@@ -181,11 +216,20 @@ def scores_in_words(found: Mapping[str, Any]) -> str:
     return f"Sen.Acc {found['ppocrv4_acc']:.3f}, NED {found['ppocrv4_ned']:.3f}"
 
 
+def _end_with_parent() -> None:
+    """End this worker when the process that began it ends, however that happens."""
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _work(plan: ExperimentPlan, function, *arguments) -> str:
-    """In a worker: use a fair share of the cores, run, store."""
+    """Use a fair share of the cores, run, store."""
     import torch
 
-    torch.set_num_threads(max(1, cpu_count() // plan.jobs))
+    torch.set_num_threads(plan.threads or max(1, cpu_count() // plan.jobs))
     result, summary = function(plan, *arguments)
     write_json(plan.path(function.__name__.strip("_"), *arguments), result)
     return summary

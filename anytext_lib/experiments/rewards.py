@@ -19,7 +19,7 @@ import torch
 from anytext_lib.data.batch import collate
 from anytext_lib.diffusion import ddim_levels, step_moments
 from anytext_lib.evaluation import edit_distance_score
-from anytext_lib.experiments.fine_tuning import SCENES, build_module, read_words, scenes, scores_of
+from anytext_lib.experiments.fine_tuning import build_module, read_words, scores_of, training_scenes
 from anytext_lib.experiments.plan import Sizes
 from anytext_lib.models import AnyText2Model
 from anytext_lib.ocr import Judge, crop_lines
@@ -124,26 +124,32 @@ def update_policy(profile: Sizes, model: AnyText2Model, optimizer, made, told, a
     optimizer.step()
 
 
+def train_on_reward(profile: Sizes, module: AnyText2Training, seed: int, reader) -> list[dict[str, Any]]:
+    """Train by policy gradients for ``profile.updates`` updates; the reward and its spread within scenes at each."""
+    model = module.model.eval()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=profile.reward_rate)
+    data, curve = training_scenes(profile), []
+    for update in range(profile.updates):
+        first = (seed * profile.updates + update) * profile.groups
+        batch = collate([data[(first + i) % len(data)] for i in range(profile.groups)]).to(model.device)
+        images, made, told = sample_group(profile, model, batch, seed, update)
+        rewards = ned_rewards(images, batch.lines, reader, profile.per_scene)
+        update_policy(profile, model, optimizer, made, told, group_advantages(rewards).flatten(), update)
+        curve.append({"seed": seed, "update": update, "reward": float(rewards.mean()),
+                      "spread": float(rewards.std(dim=1, unbiased=False).mean())})
+    return curve
+
+
 def reward_run(profile: Sizes, seed: int, reader_profile: Sizes,
                device: str) -> tuple[dict[str, Any], AnyText2Training]:
-    """Train by policy gradients for ``profile.updates`` updates.
+    """Train on what the first judge reads.
 
     Returns:
         scores of held-out words by the readers of ``reader_profile`` and the reward's curve; the module, trained.
     """
-    module = build_module(profile, seed, device)
-    model, judge = module.model.eval(), Judge.from_name(profile.judges[0])
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=profile.reward_rate)
-    data, curve, begin = scenes(SCENES, "train", profile.scenes), [], time.perf_counter()
-    for update in range(profile.updates):
-        first = (seed * profile.updates + update) * profile.groups
-        batch = collate([data[(first + i) % len(data)] for i in range(profile.groups)]).to(device)
-        images, made, told = sample_group(profile, model, batch, seed, update)
-        rewards = ned_rewards(images, batch.lines, judge, profile.per_scene)
-        update_policy(profile, model, optimizer, made, told, group_advantages(rewards).flatten(), update)
-        curve.append({"seed": seed, "update": update, "reward": float(rewards.mean()),
-                      "spread": float(rewards.std(dim=1, unbiased=False).mean())})
+    module, begin = build_module(profile, seed, device), time.perf_counter()
+    curve = train_on_reward(profile, module, seed, Judge.from_name(profile.judges[0]))
     seconds = time.perf_counter() - begin
-    rows = read_words(reader_profile, model)
+    rows = read_words(reader_profile, module.model)
     return {"arm": "reward", "seed": seed, "steps": profile.updates, "seconds": seconds,
             **scores_of(rows, reader_profile), "rewards": curve}, module

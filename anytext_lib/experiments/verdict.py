@@ -39,6 +39,17 @@ def in_words(found: StudentInterval, up: bool = True, p: float | None = None) ->
     return f"{found}{beside}: {'better' if (found.mean > 0) == up else 'worse'}"
 
 
+def decide(found: StudentInterval, p: float, margin: float, family: float = 0.05) -> str:
+    """The verdict of a comparison: "gain", "loss", "no gain" (the interval ends below ``margin``) or "undecided".
+
+    Args:
+        p: adjusted for the number of comparisons; a gain or a loss needs one of at most ``family``.
+    """
+    if p <= family and found.excludes_zero:
+        return "gain" if found.low > 0 else "loss"
+    return "no gain" if found.high < margin else "undecided"
+
+
 def _side(found: StudentInterval) -> int:
     """1, 0 or -1: a gain, nothing shown, a loss."""
     return int(found.low > 0) - int(found.high < 0)

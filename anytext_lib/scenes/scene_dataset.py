@@ -42,7 +42,7 @@ class SceneDataset(Dataset):
         seed: of everything random.
         split: "train", "validation" or "test": whose words are written (see ``words``).
         epoch_length: number of scenes.
-        invented: probability of a made-up word in a scene of "train"; the other splits have real words only.
+        invented: probability of a made-up word; by default a half in "train" and none in the other splits.
         effects: tilt, perspective, shadows, blur, uneven light and noise; off, letters stand upright and clear.
         caption_dropout: probability that the image caption is empty, so that the model can be guided.
         style: fonts, backgrounds and inks to choose from; a name in ``STYLES`` or a style of one's own.
@@ -55,7 +55,7 @@ class SceneDataset(Dataset):
     """
 
     def __init__(self, config: SampleConfig | None = None, seed: int = 0, split: str = "train",
-                 epoch_length: int = 8192, invented: float = 0.5, effects: bool = False,
+                 epoch_length: int = 8192, invented: float | None = None, effects: bool = False,
                  caption_dropout: float = 0.0, cache: bool = True, style: SceneStyle | str = "plain",
                  two_lines: float = 0.0, chinese: float = 0.0):
         words_of(split)
@@ -63,7 +63,8 @@ class SceneDataset(Dataset):
             raise ValueError(f"there is no style {style!r}: choose {' or '.join(STYLES)}")
         if epoch_length < 1:
             raise ValueError(f"epoch_length is the number of scenes, at least 1, got {epoch_length}")
-        for name, value in {"invented": invented, "caption_dropout": caption_dropout, "two_lines": two_lines,
+        self.invented = (0.5 if split == "train" else 0.0) if invented is None else invented
+        for name, value in {"invented": self.invented, "caption_dropout": caption_dropout, "two_lines": two_lines,
                             "chinese": chinese}.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a probability in [0, 1], got {value}")
@@ -72,7 +73,6 @@ class SceneDataset(Dataset):
         self.style = STYLES[style] if isinstance(style, str) else style
         self.two_lines, self.chinese = two_lines, chinese
         self.seed, self.split, self.epoch_length, self.effects = int(seed), split, epoch_length, effects
-        self.invented = invented if split == "train" else 0.0
         self.caption_dropout, self.epoch = caption_dropout, 0
         self._kept: dict[int, bytes] | None = {} if cache else None
 

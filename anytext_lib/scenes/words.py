@@ -156,8 +156,8 @@ def draw_word(rng: np.random.Generator, split: str, invented: float = 0.0) -> st
     """A word of a split in one of three spellings (lower, Title, UPPER).
 
     Args:
-        invented: probability of a made-up word instead, for 'train' only: its letters follow one another as in the
-            words of the split, and it falls into the same split by its hash.
+        invented: probability of a made-up word instead: its letters follow one another as in the words for training,
+            and it falls into the split by its hash.
     """
     words = words_of(split)
     word = _invent(rng, split) if rng.random() < invented else words[rng.integers(len(words))]
@@ -195,7 +195,7 @@ def _chinese_characters() -> str:
 
 def _invent(rng: np.random.Generator, split: str) -> str:
     """A random walk over pairs of letters, until its length is right and its hash says ``split``."""
-    follows = _pairs(split)
+    follows = _pairs()
     while True:
         letters, length = "", int(rng.integers(LETTERS[0], LETTERS[1] + 1))
         while len(letters) < length:
@@ -206,10 +206,10 @@ def _invent(rng: np.random.Generator, split: str) -> str:
 
 
 @functools.cache
-def _pairs(split: str) -> dict[str, str]:
+def _pairs() -> dict[str, str]:
     """For each letter ('' for the start) the letters that follow it, one for each pair and one for each letter."""
     follows: dict[str, str] = defaultdict(str)
-    for word in words_of(split):
+    for word in words_of("train"):
         for before, after in zip(" " + word.lower(), word.lower(), strict=False):
             follows[before.strip()] += after
     alphabet = "abcdefghijklmnopqrstuvwxyz"

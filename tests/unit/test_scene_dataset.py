@@ -26,12 +26,20 @@ def test_no_word_is_in_two_splits_whatever_its_spelling():
 @pytest.mark.parametrize("split", SPLITS)
 def test_drawn_words_belong_to_their_split_invented_ones_too(split):
     rng = np.random.default_rng(0)
-    words = [draw_word(rng, split, invented=0.5 if split == "train" else 0.0) for _ in range(300)]
+    words = [draw_word(rng, split, invented=0.5) for _ in range(300)]
+    assert set(words) - {w for r in words_of(split) for w in (r, r[0].upper() + r[1:], r.upper())}, "some are invented"
     assert {split_of(word) for word in words} == {split}
     assert all(LETTERS[0] <= len(word) <= LETTERS[1] and word.isascii() and word.isalpha() for word in words)
 
 
-def test_held_out_words_are_never_invented():
+def test_held_out_words_are_invented_only_if_one_asks():
+    drawn = {split: {SceneDataset(split=split, epoch_length=40, **asked).scene(i).lines[0].text.lower()
+                     for i in range(12)} - set(words_of(split))
+             for split, asked in (("validation", {}), ("test", {"invented": 1.0}))}
+    assert drawn["validation"] <= {w.lower() for w in words_of("validation")} and len(drawn["test"]) > 8
+
+
+def test_invented_words_are_no_held_out_ones():
     real = {word.lower() for split in ("validation", "test") for word in words_of(split)}
     data = SceneDataset(invented=1.0, epoch_length=64)
     rng = np.random.default_rng(3)

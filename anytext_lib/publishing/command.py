@@ -15,6 +15,7 @@ from anytext_lib.course.timesteps_command import run_timesteps, timesteps_parser
 from anytext_lib.errors import CourseError
 from anytext_lib.experiments.curves_command import curves_parser, run_curves
 
+PLANNED = ("writing_losses",)  # experiments that are planned in anytext_lib/configs/experiments
 EPILOG = (
     "Exit status: 0 all well; 1 a notebook failed, ran out of its budget, recorded nothing or drifted, or a check "
     "found something; 2 the request was wrong; 130 interrupted."
@@ -116,10 +117,17 @@ def _run_parser() -> ArgumentParser:
 
 
 def _experiment_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Run a recorded experiment again.")
-    parser.add_argument("name", help="the experiment",
-                        type=Literal["ocr_losses", "objectives", "beyond", "patches", "loss_curves"])
+    parser = ArgumentParser(description="Run a recorded experiment again, or one that is planned in a file. An "
+                                        "interrupted one goes on with the same command.")
+    parser.add_argument("name", help="the experiment; writing_losses is planned in a file", type=Literal[
+        "ocr_losses", "objectives", "beyond", "patches", "loss_curves", *PLANNED])
     parser.add_argument("--profile", type=str, default="default", help="quick, default or gpu")
+    parser.add_argument("--stage", type=str | None, help="of a planned one: tune, run, measure or summarise alone "
+                                                         "(default: all, seed by seed)")
+    parser.add_argument("--plan", type=Path | None, help="of a planned one: another plan (default: the course's, "
+                                                         "anytext_lib/configs/experiments/NAME.yaml)")
+    parser.add_argument("--models", type=Path | None, help="of a planned one: folder with the checkpoints that the "
+                                                           "plan names (default: in data_samples)")
     parser.add_argument("--out", type=Path | None, help="folder of the results (default: build/experiments/NAME)")
     parser.add_argument("--seeds", type=int | None, help="number of seeds (default: the profile's)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
@@ -243,6 +251,12 @@ def lab(options: Namespace) -> int:
 
 def experiment(options: Namespace) -> int:
     """`anytext course experiment`."""
+    if options.name in PLANNED:
+        stages = import_module("anytext_lib.experiments.study_stages")
+        return stages.main(options.name, options.profile, options.out, options.seeds, options.device, options.jobs,
+                           options.stage, options.models, options.plan)
+    if options.stage or options.models or options.plan:
+        raise CourseError(f"--stage, --models and --plan are for planned experiments, {options.name} is a recorded one")
     chosen = import_module(f"anytext_lib.experiments.{options.name}")
     return chosen.main(options.profile, options.out, options.seeds, options.device, options.jobs)
 

@@ -56,6 +56,8 @@ def kernel_distance(found: np.ndarray, true: np.ndarray, resamples: int = 200, s
 
 
 def _distance(own: np.ndarray, other: np.ndarray, between: np.ndarray, w: np.ndarray, v: np.ndarray) -> float:
-    """Of pictures that count w and v times; a picture is never paired with itself."""
-    means = [(u @ k @ u - u**2 @ k.diagonal()) / (u.sum() ** 2 - (u**2).sum()) for u, k in ((w, own), (v, other))]
-    return float(sum(means) - 2 * w @ between @ v / (w.sum() * v.sum()))
+    """Of pictures that count w and v times; a picture is never paired with itself. NaN where there is no pair."""
+    parts = [(u @ k @ u - u**2 @ k.diagonal(), u.sum() ** 2 - (u**2).sum()) for u, k in ((w, own), (v, other))]
+    if min(pairs for _, pairs in parts) <= 0:
+        return np.nan
+    return float(sum(total / pairs for total, pairs in parts) - 2 * w @ between @ v / (w.sum() * v.sum()))

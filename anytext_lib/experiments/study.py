@@ -50,12 +50,13 @@ class PlannedArm:
 
 @dataclass(frozen=True)
 class Ladder:
-    """``rates`` and ``strengths`` of the rungs, ``seeds`` of the tuning runs; rungs that score ``dropped`` below the
-    best of the first seed get no further seed."""
+    """``rates`` and ``strengths`` of the rungs, ``seeds`` of the tuning runs; after the first seed all but the best
+    ``kept`` are dropped, and those that score more than ``dropped`` below the best."""
 
     rates: tuple[float, ...]
     strengths: tuple[float, ...]
     seeds: tuple[int, ...]
+    kept: int
     dropped: float
 
 

@@ -194,16 +194,18 @@ def open_rungs(plan: StudyPlan, arm: PlannedArm) -> list[int]:
 
 
 def kept_rungs(plan: StudyPlan, arm: PlannedArm) -> list[int]:
-    """Rungs that the first tuning seed does not rule out."""
+    """Rungs that the first tuning seed does not rule out, the best first."""
     ladder = plan.study.ladder
     scores = {rung: tuned_score(plan, arm, rung, ladder.seeds[0]) for rung in open_rungs(plan, arm)}
-    return [rung for rung, score in scores.items() if score >= max(scores.values()) - ladder.dropped]
+    order = sorted(scores, key=lambda rung: -scores[rung])
+    return [rung for rung in order[:ladder.kept] if scores[rung] >= scores[order[0]] - ladder.dropped]
 
 
 def chosen_rung(plan: StudyPlan, arm: PlannedArm) -> int:
-    """The rung with the best mean score over the tuning seeds; CourseError where the arm is not tuned yet."""
+    """The rung with the best mean score over the tuning seeds, at equal scores the lower one; CourseError where the arm
+    is not tuned yet."""
     means = {rung: np.mean([tuned_score(plan, arm, rung, seed) for seed in plan.study.ladder.seeds])
-             for rung in kept_rungs(plan, arm)}
+             for rung in sorted(kept_rungs(plan, arm))}
     return max(means, key=lambda rung: means[rung])
 
 
@@ -441,7 +443,8 @@ def _truth(plan: StudyPlan) -> tuple[dict, str]:
                  for i, z in enumerate(latents)]
         speckled = [(batch, model.decode(z).clamp(-1, 1)) for (batch, _), z in zip(true, noisy, strict=True)]
     found = {"arm": "truth", **looked_at(plan, true, readers_of(plan, True)),
-             "speckled": looked_at(plan, speckled, {})["distance"]}
+             "speckled": looked_at(plan, speckled, {})["distance"],
+             "pictures": picture_rows("truth", true, plan.profile.pictures)}
     return found, f"distance {found['distance'][0]:.4f}, with noise {found['speckled'][0]:.4f}"
 
 

@@ -167,7 +167,7 @@ def summarise(study: Study, folder: Path, parts: Parts, provenance: Mapping[str,
     rows, told = summary_rows(found, planned), controls(found, parts["truth"])
     keys = list(dict.fromkeys(key for row in rows for key in row))
     about = {**provenance, "controls": told, "plan": study.text}
-    pairs = [(arm, seed) for arm, seed in found.runs if seed in found.seeds]
+    pairs = [(arm, seed) for seed in found.seeds for arm in ("start", *study.arms) if (arm, seed) in found.runs]
     tables = {
         "summary": [{key: row.get(key) for key in keys} for row in rows],
         "runs": [{"arm": arm, "seed": seed, **{name: value(found.runs[arm, seed]) for name, value in SECONDARY.items()},
@@ -178,7 +178,8 @@ def summarise(study: Study, folder: Path, parts: Parts, provenance: Mapping[str,
         "readings": [{"arm": arm, "seed": seed, **{key: row.get(key) for key in
                       ("index", "wanted", "color", "ppocrv4", JUDGE, "trainer", READER, "tesseract", OTHER)}}
                      for arm, seed in pairs for row in found.runs[arm, seed]["readings"]],
-        "pictures": [row for pair in pairs for row in found.runs[pair].get("pictures", [])]}
+        "pictures": [row for part in (parts["truth"], *(found.runs[pair] for pair in pairs))
+                     for row in part.get("pictures", [])]}
     for name, table in tables.items():
         if table:
             write_table(folder / f"{name}.parquet", table, about)

@@ -1,0 +1,1 @@
+"""Plans of experiments by name, decided before anything of them runs."""

@@ -3,7 +3,7 @@
 # JOBS (notebooks, or tests, at a time; they share the cores).
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab site test portable elsewhere lint bench gpu doctor wheels lock clean
+.PHONY: help setup course lab site test portable elsewhere oldest lint bench gpu doctor wheels lock clean
 .SUFFIXES:
 
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -15,9 +15,9 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{printf "%-17s %s\n", $$1, $$2}'
 
 setup: ## make .venv and install the course into it (the commands below do this by themselves)
-	@starter=$$(command -v python3 || command -v python3.13 || command -v python3.12 || command -v python3.11 \
+	@starter=$$(command -v python3 || command -v python3.14 || command -v python3.13 || command -v python3.12 || command -v python3.11 \
 	    || command -v "$(PYTHON)") \
-	    || { echo "set-up failed: no Python was found. Install Python 3.11, 3.12 or 3.13 (python.org)." >&2; exit 1; }; \
+	    || { echo "set-up failed: no Python was found. Install Python 3.11 to 3.14 (python.org)." >&2; exit 1; }; \
 	"$$starter" .ci/setup.py
 
 course: setup ## run every notebook (profile quick) and compare its numbers with the recorded ones
@@ -40,6 +40,11 @@ portable: setup ## measure how far every recorded number spreads over instructio
 elsewhere: setup ## golden tests and notebooks 03 05 06 08 14 as on two other processors (SSE4.1; AVX2)
 	@$(IN) tests.portability --fast --jobs $(JOBS)
 
+oldest: ## golden and unit tests with the oldest versions that pyproject.toml allows (needs python3.11 and the network)
+	python3.11 -m venv build/oldest
+	build/oldest/bin/python -m pip install --quiet --requirement .ci/oldest.lock --editable .
+	build/oldest/bin/python -m pytest --numprocesses=$(JOBS) --dist=worksteal $(PYTEST_ARGS) tests/golden tests/unit
+
 lint: setup ## check the style of the code and the notebooks, and the calls and names of the library (mypy)
 	@$(IN) ruff check .
 	@$(IN) mypy
@@ -56,7 +61,7 @@ doctor: setup ## say what this machine offers: versions, device, memory, weights
 wheels: setup ## build the wheels of the library and of its samples into dist/, to be used outside of this folder
 	@.venv/bin/python .ci/wheels.py
 
-lock: setup ## write requirements.lock anew from pyproject.toml (UPGRADE=--upgrade also takes newer versions)
+lock: setup ## write the lock files anew from pyproject.toml (UPGRADE=--upgrade also takes newer versions)
 	@.venv/bin/python .ci/lock.py $(UPGRADE)
 
 clean: ## remove .venv, caches and executed notebooks

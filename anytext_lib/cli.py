@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 
 from anytext_lib.errors import AnyTextError, UsageError
+from anytext_lib.extras import not_installed
 
 EPILOG = (
     "Exit status: 0 all well; 1 a notebook failed, ran out of its budget, recorded nothing or drifted, or a check "
@@ -51,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         if _came_of_interrupt(error):
             return _interrupted(given, last=arguments is None)
+        if isinstance(error, ModuleNotFoundError):
+            error = not_installed(error.name) or error
         if not isinstance(error, AnyTextError):
             raise
         name = _name(given[:1] if isinstance(error, UsageError) else given)

@@ -29,7 +29,7 @@ WEIGHTS = {
     "judge PP-OCRv4": ("rapidocr", "models/ch_PP-OCRv4_rec_mobile.onnx"),
 }
 SETUP = "run `make course`, or `pip install -r requirements.lock -e .` in the repository"
-PYTHONS = ((3, 11), (3, 13))
+PYTHONS = ((3, 11), (3, 14))
 MIN_MEMORY_GIB, MIN_DISK_GIB = 4.0, 1.0
 
 
@@ -110,7 +110,7 @@ def python() -> Iterator[Finding]:
     version = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     good = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
     yield Finding("anytext", __version__)
-    yield Finding("Python", version, None if good else "use Python 3.11, 3.12 or 3.13")
+    yield Finding("Python", version, None if good else "use Python 3.11 to 3.14")
     for package in PACKAGES:
         try:
             yield Finding(package, metadata.version(package))

@@ -181,7 +181,7 @@ def recogniser_identity(reader: Any, name: str) -> dict:
 def _origin(name: str) -> tuple[str | None, Path | None]:
     """Program or package with its version, and file of weights, of a recogniser that this library knows."""
     if name == PPOCRv4Judge.name:
-        weights = package_file("rapidocr", PPOCRv4Judge.file, "rapidocr==3.8.*")
+        weights = package_file("rapidocr", PPOCRv4Judge.file, "rapidocr>=3.8.3,<3.9")
         return f"rapidocr {metadata.version('rapidocr')}", weights
     if name == LOSS_RECOGNISER:
         return f"rapidocr-onnxruntime {metadata.version('rapidocr-onnxruntime')}", recognizer_path()

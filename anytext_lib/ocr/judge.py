@@ -91,7 +91,7 @@ class PPOCRv4Judge(Judge):
 
     @classmethod
     def _path(cls) -> Path:
-        return package_file("rapidocr", cls.file, "rapidocr==3.8.*")
+        return package_file("rapidocr", cls.file, "rapidocr>=3.8.3,<3.9")
 
     @classmethod
     def installed(cls) -> bool:

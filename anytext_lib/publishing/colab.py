@@ -21,7 +21,7 @@ SET_UP = "\n".join((
     "",
     'if not pathlib.Path("{place}").exists():',
     "    !git clone --quiet --depth 1 --branch {branch} {repository} {place}",
-    "    %pip install --quiet --editable {place}",
+    "    %pip install --quiet --editable '{place}[course]'",
     'sys.path.insert(0, "{place}")',
     "%cd {place}/notebooks",
 ))

@@ -37,7 +37,7 @@ def debian_packages() -> set[str]:
 def test_the_image_has_a_python_that_the_course_supports():
     (base,) = of("FROM")
     minor = int(re.fullmatch(r"python:3\.(\d+)-slim-bookworm", base).group(1))
-    assert "requires-python = \">=3.11,<3.14\"" in (ROOT / "pyproject.toml").read_text() and 11 <= minor <= 13
+    assert "requires-python = \">=3.11,<3.15\"" in (ROOT / "pyproject.toml").read_text() and 11 <= minor <= 14
 
 
 def test_its_commands_are_those_of_the_course():
@@ -120,7 +120,7 @@ shell.run_cell("import os, anytext_lib; print(anytext_lib.HERE, os.getcwd())").r
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(f"pip install --quiet --editable {tmp_path / 'course'}") == 1, "it is there then"
+    assert done.stdout.count(f"pip install --quiet --editable '{tmp_path / 'course'}[course]'") == 1, "it is there then"
     assert done.stdout.splitlines()[-1] == f"True {tmp_path / 'course' / 'notebooks'}"
 
 

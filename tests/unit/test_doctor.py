@@ -63,7 +63,7 @@ def no_version(monkeypatch):
 
 
 FAULTS = {
-    "python": (lambda m: m.setattr(sys, "version_info", (3, 10, 1)), "use Python 3.11, 3.12 or 3.13"),
+    "python": (lambda m: m.setattr(sys, "version_info", (3, 10, 1)), "use Python 3.11 to 3.14"),
     "package": (no_version, "make course"),
     "weights": (lambda m: without(m, "rapidocr_onnxruntime"), "make course"),
     "device": (lambda m: m.setenv(VARIABLE, "cuda:99"), "unset ANYTEXT_DEVICE"),

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2] / "anytext_lib"
 # a module may import from its own floor's folder and from lower floors; folders of one floor do not know each other
 FLOORS = [
     {"errors"},
-    {"diffusion", "files", "device", "randomness", "usage", "configs"},
+    {"diffusion", "files", "device", "randomness", "usage", "extras", "configs"},
     {"data"},
     {"ocr", "scenes"},
     {"models", "datatools"},

@@ -99,7 +99,7 @@ def test_bad_crops(ppocrv4):
 
 def test_ppocrv4_missing(monkeypatch):
     monkeypatch.setattr(judges.PPOCRv4Judge, "file", "models/none.onnx")
-    with pytest.raises(WeightsError, match=r'pip install "rapidocr==3.8.\*"'):
+    with pytest.raises(WeightsError, match=r'pip install "rapidocr>=3.8.3,<3.9"'):
         Judge.from_name("ppocrv4")
     assert "ppocrv4" not in Judge.available()
 

@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from anytext_lib.cli import main
 from anytext_lib.publishing.contents import readme_rows
@@ -22,13 +23,15 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DIRECT = [Requirement(text) for text in PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["site"]]
+OF_USERS = PROJECT["dependencies"] + [text for name in ("read", "train", "eval", "course") for text in EXTRAS[name]
+                                      if not text.startswith(PROJECT["name"])]
+DIRECT = [Requirement(text) for text in OF_USERS + EXTRAS["dev"] + EXTRAS["site"]]
 PINS = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line[0] != "#"]
 MACHINES = [
     {"python_version": full.rpartition(".")[0], "python_full_version": full, "sys_platform": system, "os_name": "posix",
      "platform_system": {"linux": "Linux", "darwin": "Darwin"}[system], "platform_machine": machine,
      "implementation_name": "cpython", "platform_python_implementation": "CPython", "extra": ""}
-    for full in ("3.11.0", "3.11.9", "3.12.4", "3.13.1")
+    for full in ("3.11.0", "3.11.9", "3.12.4", "3.13.1", "3.14.0")
     for system, machine in (("linux", "x86_64"), ("darwin", "arm64"))
 ]
 BROUGHT_BY_TORCH = ("nvidia-", "cuda-", "triton")
@@ -96,6 +99,30 @@ def test_lock_is_closed_and_holds_nothing_else():
     assert set(pins) == {name for name, _ in reached}
 
 
+def entries(name):
+    """The entries of a lock file in .ci: the requirement, and its hashes."""
+    text = (ROOT / ".ci" / name).read_text(encoding="utf-8").replace("\\\n", "")
+    for line in filter(lambda line: line[0] != "#", text.splitlines()):
+        requirement, *hashes = line.split(" --hash=")
+        yield Requirement(requirement), [each.strip() for each in hashes]
+
+
+def test_all_but_torch_have_hashes():
+    locked = {str(pin): hashes for pin, hashes in entries("hashes.lock")}
+    assert set(locked) == {str(pin) for pin in PINS if pin.name != "torch"}
+    for pin, hashes in locked.items():
+        assert hashes and all(re.fullmatch("sha256:[0-9a-f]{64}", each) for each in hashes), pin
+
+
+def test_oldest_versions_are_the_lower_bounds():
+    """Of a package without wheels of its oldest version, the next one that has them."""
+    oldest = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin, _ in entries("oldest.lock")}
+    for wanted in map(Requirement, OF_USERS):
+        (bound,) = [each.version for each in wanted.specifier if each.operator in (">=", "==")]
+        assert Version(oldest[canonicalize_name(wanted.name)]) == Version(bound), wanted
+    assert not FORBIDDEN & set(oldest)
+
+
 def test_packages_that_break_others_are_absent():
     assert not FORBIDDEN & {canonicalize_name(pin.name) for pin in PINS + DIRECT}
     assert not FORBIDDEN & {*DISTRIBUTIONS}
@@ -137,8 +164,8 @@ def declared(*groups):
 
 
 @pytest.mark.parametrize("folders, names", [
-    (("anytext_lib", "notebooks"), declared(PROJECT["dependencies"], EXTRAS["site"])),
-    (("tests", "data_samples"), declared(PROJECT["dependencies"], EXTRAS["dev"])),
+    (("anytext_lib", "notebooks"), declared(OF_USERS, EXTRAS["site"])),
+    (("tests", "data_samples"), declared(OF_USERS, EXTRAS["dev"])),
 ], ids=["course", "tests"])
 def test_every_import_is_declared(folders, names):
     for module, path in imported_by(*folders).items():
@@ -147,7 +174,7 @@ def test_every_import_is_declared(folders, names):
 
 def test_every_declared_package_is_used():
     used = set().union(*map(distributions_of, imported_by("anytext_lib", "notebooks"))) | set(NOT_IMPORTED)
-    unused = declared(PROJECT["dependencies"]) - used
+    unused = declared(OF_USERS) - used
     assert not unused, f"neither anytext_lib nor a notebook uses {sorted(unused)}: remove them from pyproject.toml"
 
 

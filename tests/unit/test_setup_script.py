@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def project(tmp_path):
     folder = tmp_path / "a project"
     (folder / ".ci").mkdir(parents=True)
     (folder / ".ci" / "setup.py").write_text(SCRIPT.read_text())
+    (folder / ".ci" / "hashes.lock").write_text(f"six==1.17.0 \\\n    --hash=sha256:{'0' * 64}\n")
     (folder / "requirements.lock").write_text("six==1.17.0\n")
     (folder / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     return folder
@@ -68,22 +70,22 @@ def test_script_parses_on_old_interpreters():
 
 # --- which Python ---
 
-@pytest.mark.parametrize("version", [(3, 10, 13), (3, 14, 0), (2, 7, 18)])
+@pytest.mark.parametrize("version", [(3, 10, 13), (3, 15, 0), (2, 7, 18)])
 def test_wrong_python_is_named_with_its_version_and_a_remedy(tmp_path, version):
     fake = fake_python(tmp_path / "p", version)
     with pytest.raises(script.Problem) as problem:
         script.choose_python(fake)
     text = str(problem.value)
-    assert f"{fake}: version {'.'.join(map(str, version))} is outside 3.11 to 3.13" in text
-    assert "install Python 3.11, 3.12 or 3.13" in text and "PYTHON=" in text
+    assert f"{fake}: version {'.'.join(map(str, version))} is outside 3.11 to 3.14" in text
+    assert "install Python 3.11 to 3.14" in text and "PYTHON=" in text
 
 
 def test_first_suitable_python_is_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", fake_python(tmp_path / "old", (3, 9, 1)))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
-    fake_python(tmp_path / "bin" / "python3", (3, 14, 0))
-    good = fake_python(tmp_path / "bin" / "python3.13", (3, 13, 0))
-    assert script.choose_python() == ([3, 13, 0], good, "")
+    fake_python(tmp_path / "bin" / "python3", (3, 15, 0))
+    good = fake_python(tmp_path / "bin" / "python3.14", (3, 14, 0))
+    assert script.choose_python() == ([3, 14, 0], good, "")
 
 
 def test_debian_without_venv_gets_the_name_of_the_package(tmp_path):
@@ -159,6 +161,17 @@ def test_run_without_network_leaves_nothing_and_says_so(project):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "set-up failed: no network" in done.stderr and "HTTPS_PROXY" in done.stderr
     assert not (project / ".venv").exists() and "six==1.17.0" in (project / ".setup.log").read_text()
+
+
+def test_a_package_that_is_not_the_locked_file_is_refused(project, tmp_path):
+    wheel = tmp_path / "six-1.17.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as parts:
+        parts.writestr("six-1.17.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: six\nVersion: 1.17.0\n")
+        parts.writestr("six-1.17.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        parts.writestr("six-1.17.0.dist-info/RECORD", "")
+    done = run(project, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
+    assert done.returncode == 1 and "set-up failed: a downloaded package is not the file that" in done.stderr
+    assert not (project / ".venv").exists()
 
 
 def test_failed_update_keeps_the_environment_and_tries_again(finished):

@@ -192,9 +192,10 @@ class Probes(pl.Callback):
         self.seconds += time.perf_counter() - begin
 
     def point(self, step: Step) -> Mapping[str, float]:
-        """sim, ocr and ctc, unweighted, of one answer."""
+        """sim, ocr and ctc, unweighted, of one answer; sim is the distance to the noise, whatever the network predicts,
+        as in all recorded runs."""
         read = READ(step).log()
-        return {"sim": float((step.output - step.target).square().mean()), "ocr": float(read["ocr_raw"]),
+        return {"sim": float((step.output - step.noise).square().mean()), "ocr": float(read["ocr_raw"]),
                 "ctc": float(read["ctc_raw"])}
 
 

@@ -48,7 +48,7 @@ from anytext_lib.experiments.straight_path import StraightPathTraining
 from anytext_lib.experiments.study import PlannedArm, Study, read_study
 from anytext_lib.experiments.study_tables import picture_rows, summarise
 from anytext_lib.files import atomic_path, data_folder, file_hash
-from anytext_lib.losses import Term, make_term
+from anytext_lib.losses import Step, Term, make_term
 from anytext_lib.models import AnyText2Model
 from anytext_lib.models.storage import save_tensors
 from anytext_lib.ocr import Judge
@@ -410,6 +410,13 @@ def _run(plan: StudyPlan, arm_name: str, seed: int) -> tuple[dict, str]:
     return found, f"{found['steps']} steps, {found['cpu_seconds']:.0f} s"
 
 
+class TargetProbes(Probes):
+    """Probes whose sim is the error of what the network predicts."""
+
+    def point(self, step: Step) -> Mapping[str, float]:
+        return {**super().point(step), "sim": float((step.output - step.target).square().mean())}
+
+
 def _measure(plan: StudyPlan, arm_name: str, seed: int) -> tuple[dict, str]:
     """What a run makes of the held-out words (readings, letters' colours, distance to true pictures), and its diffusion
     loss on the probes."""
@@ -420,7 +427,7 @@ def _measure(plan: StudyPlan, arm_name: str, seed: int) -> tuple[dict, str]:
         stored = load_file(weights_file(plan, arm_name, seed))
         for name, parameter in trained_parameters(module).items():
             parameter.data.copy_(stored[name])
-    probes = Probes(profile, plan.device)
+    probes = TargetProbes(profile, plan.device)
     probes.measure(module, 0)
     pictures = list(written(profile, module.model, seed=NOISE + seed))
     watched = arm_name == START or plan.study.arms[arm_name].watched
